@@ -1,0 +1,66 @@
+/* kind.h: the contract of a feature kind: one file in kinds/ and one line in kinds.def.
+ *
+ * A kind's state is a *cell*: bytes it alone understands. It must be a function of the SET of
+ * events applied, never of their order: whole-number counts per event-time bucket, greatest-N by
+ * (event time, partition, offset), last writer by the same order. Then a restart, a rebalance or a
+ * replay gives the same bytes.
+ *
+ * apply() never reads other entities. extract may. Neither allocates but from the given arena. */
+#pragma once
+#include "base/buf.h"
+#include "features/plan.h"
+#include "features/state.h"
+
+/* One event as seen by one cell. */
+struct feat_update {
+    const struct ev_event *event;
+    const struct ev_shown *shown; /* the impression, or NULL */
+    enum feat_scope scope;        /* which of the feature's cells this is */
+    uint64_t user_key, item_key;  /* 0: none */
+};
+
+/* What extract sees: one request's view of the state. */
+struct feat_read {
+    const struct feat_plan *plan;
+    const struct feat_request *request;
+    int64_t now_us;
+    struct arena *arena;
+    const struct feat_record *records[FEAT_SCOPES]; /* global, user, session: NULL when unknown */
+    const struct feat_record **items;               /* [n_rows] candidates' records, NULL: unknown */
+    int n_rows;
+    struct feat_state *state;  /* for records of other items (match of last-N) */
+    void **scratch;            /* [n_features] what begin() left for its feature */
+};
+
+struct feat_kind {
+    const char *name;
+    const char *doc;
+    const struct conf_item *params; /* settings table of the kind */
+    size_t params_bytes;
+    /* Validates params, sets side, widths, cells, table. Names the key in errors. */
+    enum status (*check)(struct feat_plan *plan, struct feat *f);
+    /* Appends the cell's new bytes to `out` and returns true, or returns false and leaves `out`
+     * when the event changes nothing. `old` is empty for a fresh cell. NULL: stateless. */
+    bool (*apply)(const struct feat *f, const struct feat_update *u, struct slice old, struct buf *out);
+    /* Once per request, before the rows; leaves its work in r->scratch[f->number]. Optional. */
+    void (*begin)(const struct feat *f, struct feat_read *r);
+    /* Query-side features: called once with row -1. Candidate-side: once per row.
+     * dense [f->n_columns] starts as NaN, ids [f->n_slots] as 0. */
+    void (*extract)(const struct feat *f, struct feat_read *r, int row, float *dense, uint32_t *ids);
+    /* Appends the canonical bytes of `cell` as of `now_us`: what no reader at or after now_us, and
+     * no late event within the lateness, can see any more is left out. NULL: the bytes as they are. */
+    void (*expire)(const struct feat *f, int64_t now_us, struct slice cell, struct buf *out);
+};
+
+/* All kinds, in kinds.def's order, NULL-ended. */
+extern const struct feat_kind *const feat_kinds[];
+const struct feat_kind *feat_kind_find(struct slice name);
+
+/* Helpers for kinds. */
+struct slice feat_record_cell(const struct feat_record *rec, int index); /* empty when rec is NULL */
+/* Remembered fields of a record. */
+bool feat_record_number(const struct feat_record *rec, int slot, double *out);
+int feat_record_ids(const struct feat_record *rec, int slot, uint64_t *out /* [FEAT_IDS_MAX] */);
+/* A source's value for row `row` (or the query). */
+bool feat_source_number(const struct feat_source *s, const struct feat_read *r, int row, double *out);
+int feat_source_ids(const struct feat_source *s, const struct feat_read *r, int row, uint64_t *out);

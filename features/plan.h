@@ -1,0 +1,137 @@
+/* plan.h: the feature plan: which columns a row has, what state they need, and which side they are.
+ *
+ *     lateness: 1h
+ *     features:
+ *       - {name: item_id,   kind: category, source: item.id, hash: 4096, embed: 16, table: item}
+ *       - {name: year,      kind: number,   source: item.year}
+ *       - {name: like_rate, kind: rate, scope: item, top: rating where value >= 4, bottom: rating,
+ *          prior_weight: 10, prior: global}
+ *       - {name: seen,      kind: last_n, on: rating, n: 50, embed: true, table: item}
+ *       - {name: genre_fit, kind: match, of: seen, field: genres}
+ *
+ * One feature = one entry = one kind (features/kinds/NAME.c + a line in kinds.def). A feature's
+ * side follows from its scope and source: user and context make the *query* part of a row
+ * (computed once per request), item and cross make the *candidate* part (once per candidate).
+ * Columns are laid out user | context | item | cross, so the model can split its first layer
+ * without being told.
+ *
+ * A plan is immutable after load and may be shared by threads. */
+#pragma once
+#include "base/arena.h"
+#include "base/conf.h"
+#include "base/node.h"
+#include "base/status.h"
+#include "proto/ev.h"
+
+enum feat_side { FEAT_USER, FEAT_CONTEXT, FEAT_ITEM, FEAT_CROSS, FEAT_SIDES };
+
+/* Whose state a feature keeps. An entity is a (scope, id). */
+enum feat_scope { FEAT_SCOPE_GLOBAL, FEAT_SCOPE_USER, FEAT_SCOPE_SESSION, FEAT_SCOPE_ITEM, FEAT_SCOPES };
+
+/* Which events a feature counts: "TYPE [where FIELD OP VALUE]". TYPE is an interaction type,
+ * "impression" (each item of a shown ranking) or "any" (any interaction). OP: == != >= <= > <. */
+struct feat_match {
+    struct slice type;
+    enum { FEAT_MATCH_ALL, FEAT_MATCH_EQ, FEAT_MATCH_NE, FEAT_MATCH_GE, FEAT_MATCH_LE, FEAT_MATCH_GT,
+           FEAT_MATCH_LT } op;
+    struct slice field;
+    struct slice text; /* == and != compare text when the value is not a number */
+    double number;
+    bool is_number;
+};
+enum status feat_match_parse(struct arena *a, struct slice text, struct feat_match *out);
+/* `shown`: the impression being looked at, or NULL for an interaction event. */
+bool feat_match_event(const struct feat_match *m, const struct ev_event *e, const struct ev_shown *shown);
+
+/* Where a value comes from: item.F and user.F are remembered from item and user events (F "id" is
+ * the entity's own id); context.F is a field of the request (or of the ranking event);
+ * candidate.F is a column of the request, one number per candidate. */
+enum feat_from { FEAT_FROM_ITEM, FEAT_FROM_USER, FEAT_FROM_CONTEXT, FEAT_FROM_CANDIDATE };
+struct feat_source {
+    enum feat_from from;
+    struct slice field;
+    int slot; /* of a remembered field: index into plan->fields[scope]; -1 otherwise */
+};
+
+/* A remembered field of an item or user: kept once, whoever reads it. */
+struct feat_field {
+    struct slice name;
+    bool as_number; /* kept as a number */
+    bool as_ids;    /* kept as hashes of its strings, at most FEAT_IDS_MAX, in order */
+};
+#define FEAT_IDS_MAX 32
+#define FEAT_FIELDS_MAX 64
+#define FEAT_FEATURES_MAX 512
+#define FEAT_CELLS_MAX 3 /* cells one feature may own */
+
+/* A cell is the state one feature keeps in one scope: a short run of bytes in the entity's record,
+ * written and read by the kind alone. Cell 0 of a scope holds the remembered fields. */
+struct feat_cell_ref {
+    enum feat_scope scope;
+    int index; /* within the scope's record */
+};
+
+struct feat_kind;
+struct feat_plan;
+
+struct feat {
+    const char *name;
+    const struct feat_kind *kind;
+    int number; /* index in the plan */
+    int line;
+    void *params; /* the kind's own struct, filled by its settings table */
+    enum feat_side side;
+    struct feat_cell_ref cells[FEAT_CELLS_MAX];
+    int n_cells;
+
+    /* dense output: n_columns floats at column `column` of its part (query or candidate);
+     * NaN = missing */
+    int n_columns, column;
+    const char *const *column_names; /* [n_columns] suffixes, NULL: just the name */
+
+    /* id output: up to n_slots ids at `slot` of its part; 0 = none */
+    int n_slots, slot;
+    int table; /* index into plan->tables, -1: no id output */
+};
+
+/* An embedding table that id features share by name. */
+struct feat_table {
+    const char *name;
+    uint32_t rows; /* ids are in [0, rows); 0 is "none" and 1 "unknown" */
+    int dim;
+};
+
+struct feat_plan {
+    struct feat **features; /* [n_features] in plan order */
+    int n_features;
+    struct feat_field fields[FEAT_SCOPES][FEAT_FIELDS_MAX];
+    int n_fields[FEAT_SCOPES];
+    int n_cells[FEAT_SCOPES]; /* cells in a record of that scope, the fields' cell included */
+    struct feat_table *tables;
+    int n_tables;
+
+    /* widths of the two parts of a row */
+    int side_columns[FEAT_SIDES]; /* dense columns per side */
+    int query_columns;            /* user + context */
+    int cand_columns;             /* item + cross */
+    int query_slots, cand_slots;  /* ids */
+    const char **query_names, **cand_names; /* column names, [query_columns], [cand_columns] */
+
+    int64_t lateness_us;
+    uint64_t fingerprint; /* of everything above: snapshots and models carry it */
+    const char *json;     /* canonical text of the plan, what the fingerprint hashes */
+    struct arena arena;
+};
+
+/* From a YAML file, or from a parsed tree (`file` stands in messages). INVALID_ARGUMENT messages
+ * name file, line, feature, key and the nearest right key. */
+enum status feat_plan_load(const char *path, struct feat_plan **out);
+enum status feat_plan_parse(const struct node *map, const char *file, struct feat_plan **out);
+void feat_plan_free(struct feat_plan *p);
+
+/* For kinds' check(): claims state and inputs. */
+enum status feat_plan_source(struct feat_plan *p, struct slice text, bool as_number,
+                             struct feat_source *out);
+void feat_plan_cell(struct feat_plan *p, struct feat *f, enum feat_scope scope);
+enum status feat_plan_table(struct feat_plan *p, const char *name, uint32_t rows, int dim, int *out);
+const struct feat *feat_plan_find(const struct feat_plan *p, const char *name); /* NULL: none */

@@ -1,0 +1,98 @@
+/* state.h: what is remembered, and the two things done with it: events are applied to it, rows are
+ * extracted from it. The same code serves, trains and replays: time and events are arguments.
+ *
+ * State = plan + store + per source partition {highest applied offset, greatest event time}. It is
+ * a function of the set of events applied. An event whose offset is at or below its partition's
+ * applied offset changes nothing; one that is older than its partition's clock minus the plan's
+ * lateness is late and changes nothing but the offset.
+ *
+ * Threads: one writer (the ingester), any number of readers. A micro-batch becomes visible as a
+ * whole: a reader between feat_state_read_begin and _end sees the state between two micro-batches,
+ * and `applied` says exactly which. */
+#pragma once
+#include "features/plan.h"
+
+/* An entity's state: header + cells. Opaque outside features/. */
+struct feat_record;
+struct feat_state;
+
+struct feat_applied {
+    int32_t partition;
+    int64_t offset;   /* highest applied */
+    int64_t clock_us; /* greatest event time seen */
+};
+
+/* One ranking call's inputs, from the RPC, from a log or from an event. */
+struct feat_request {
+    struct slice tenant, user, session;
+    const struct ev_field *context; /* [n_context] */
+    int n_context;
+    const struct slice *items; /* [n_items] candidate ids; or NULL and item_keys is set */
+    const uint64_t *item_keys; /* [n_items] keys as feat_item_key makes; or NULL */
+    int n_items;
+    const struct slice *column_names;   /* [n_columns] per-candidate context numbers */
+    const float *const *column_values;  /* [n_columns][n_items] */
+    int n_columns;
+};
+
+/* A request's rows: the query part once, the candidate part per row. Arena memory. */
+struct feat_rows {
+    int n_rows;
+    float *query;        /* [query_columns] */
+    uint32_t *query_ids; /* [query_slots] */
+    float *cand;         /* [n_rows x cand_columns] */
+    uint32_t *cand_ids;  /* [n_rows x cand_slots] */
+    uint64_t user_epoch; /* events applied to this user so far */
+    int n_unknown;       /* candidates never seen in any event */
+};
+
+enum feat_verdict { FEAT_APPLIED, FEAT_REPEATED, FEAT_LATE };
+
+/* In memory. `plan` must outlive the state. */
+struct feat_state *feat_state_new(const struct feat_plan *plan);
+void feat_state_free(struct feat_state *s);
+
+/* Applies a micro-batch of events (any partitions, in order of arrival) and makes it visible at
+ * once. verdicts [n] may be NULL. Only the writer. */
+void feat_state_apply(struct feat_state *s, const struct ev_event *events, int n,
+                      enum feat_verdict *verdicts);
+/* Marks an offset as dealt with though nothing was applied (a dead-lettered message). */
+void feat_state_skip(struct feat_state *s, struct ev_source source);
+
+void feat_state_read_begin(struct feat_state *s);
+void feat_state_read_end(struct feat_state *s);
+/* Between begin and end: rows of `request` as of now_us. Total: unknown users and items give
+ * missing values, never errors. */
+void feat_state_extract(struct feat_state *s, struct arena *a, const struct feat_request *request,
+                        int64_t now_us, struct feat_rows *out);
+/* Between begin and end: epoch of a user; applied offsets sorted by partition, arena memory. */
+uint64_t feat_state_user_epoch(struct feat_state *s, struct slice tenant, struct slice user);
+int feat_state_applied(struct feat_state *s, struct arena *a, const struct feat_applied **out);
+/* Between begin and end: up to `max` known items (ids, arena memory) of a tenant, those with the
+ * most events first; ties by key. */
+int feat_state_items(struct feat_state *s, struct arena *a, struct slice tenant, int max,
+                     const struct slice **out);
+/* Between begin and end: keys of the items in the user's last_n features. */
+int feat_state_user_items(struct feat_state *s, struct arena *a, struct slice tenant,
+                          struct slice user, const uint64_t **out);
+/* Waits until `source` is applied; DEADLINE_EXCEEDED otherwise. Not inside begin/end. */
+enum status feat_state_wait(struct feat_state *s, struct ev_source source, int timeout_ms);
+
+uint64_t feat_item_key(struct slice tenant, struct slice item);
+uint64_t feat_user_key(struct slice tenant, struct slice user);
+
+struct feat_state_size {
+    uint64_t entities[FEAT_SCOPES];
+    uint64_t bytes; /* all memory of the store */
+};
+struct feat_state_size feat_state_size(struct feat_state *s);
+
+/* Snapshot: state and offsets in one file, atomically. Load checks the plan's fingerprint
+ * (FAILED_PRECONDITION names both) and a checksum (DATA_LOSS). */
+enum status feat_state_save(struct feat_state *s, const char *path);
+enum status feat_state_load(const struct feat_plan *plan, const char *path, struct feat_state **out);
+
+/* Canonical dump: one line of JSON per entity, sorted by scope and key, expired buckets left out as
+ * of `as_of_us` (0: the greatest event time seen), then the applied offsets. Equal states give
+ * equal bytes. */
+enum status feat_state_dump(struct feat_state *s, int64_t as_of_us, const char *path);

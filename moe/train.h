@@ -1,0 +1,36 @@
+/* train.h: fits a model to examples. Deterministic for a given seed and thread count. */
+#pragma once
+#include "base/arena.h"
+#include "base/conf.h"
+#include "moe/examples.h"
+#include "moe/model.h"
+
+struct moe_train_conf {
+    int64_t epochs, batch_rows, seed, threads, patience;
+    double rate, weight_decay, clip, validation; /* validation: last share of the groups by time */
+    double embed_rate, dropout, warmup, ema;
+    int optimizer, schedule;
+    /* ... grows with issue 4; every field is a line of moe_train_items */
+};
+extern const struct conf_item moe_train_items[];
+
+struct moe_train_report {
+    int epochs_run, best_epoch;
+    double train_loss, validation_loss;
+    double *validation_auc; /* [n_tasks] of the kept epoch, arena */
+    double seconds, rows_per_s;
+};
+
+/* `spec`: the model section of the settings (map), see docs/models.md. `tasks`: names and losses
+ * by the same order as the examples' labels. Errors: INVALID_ARGUMENT names the key; a loss that
+ * is not finite: FAILED_PRECONDITION names the epoch and batch. Progress on stderr unless quiet. */
+struct moe_task_spec {
+    const char *name;
+    double weight;
+};
+enum status moe_train(const struct node *spec, const char *file, const struct moe_task_spec *tasks,
+                      const struct moe_examples *examples, const struct moe_train_conf *conf, int quiet,
+                      struct arena *a, struct moe_train_report *report, struct moe_model **out);
+
+/* Probabilities of all rows on the training path's forward. out [n_rows x n_tasks]. */
+void moe_predict(const struct moe_model *m, const struct moe_examples *examples, float *out);

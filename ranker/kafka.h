@@ -1,0 +1,42 @@
+/* kafka.h: librdkafka behind plain calls; the only file that sees it is kafka.c. Consumer group,
+ * cooperative-sticky, at-least-once: offsets are committed only when the caller says that what they
+ * stand for is safe (a snapshot). Dead letters and feedback go out by an idempotent producer. */
+#pragma once
+#include "features/state.h"
+#include "proto/ev.h"
+#include "ranker/config.h"
+
+struct rk_message {
+    struct slice value, key;
+    struct ev_source source;
+    int64_t timestamp_us; /* the log's */
+    void *handle;
+};
+struct rk_consumer;
+/* `resume` [n]: per-partition applied offsets of a restored snapshot; consumption of an assigned
+ * partition starts right after it (and after the group's commit where there is no entry). */
+enum status rk_consumer_open(const struct rk_kafka_conf *c, const struct feat_applied *resume, int n,
+                             struct rk_consumer **out);
+void rk_consumer_close(struct rk_consumer *k); /* bounded in time; NULL is fine */
+/* Up to `max` messages, waiting at most `wait_us` for the first. *n may be 0. `at_end`: every
+ * assigned partition has been read to its end as of now. */
+enum status rk_consumer_poll(struct rk_consumer *k, struct rk_message *out, int max, int64_t wait_us,
+                             int *n, bool *at_end);
+void rk_consumer_release(struct rk_consumer *k, struct rk_message *messages, int n);
+/* The state up to these offsets is safe: commit. */
+enum status rk_consumer_commit(struct rk_consumer *k, const struct feat_applied *safe, int n);
+int64_t rk_consumer_lag(struct rk_consumer *k); /* events not yet handed out, all assigned partitions */
+
+struct rk_producer;
+enum status rk_producer_open(const struct rk_kafka_conf *c, struct rk_producer **out);
+void rk_producer_close(struct rk_producer *p); /* flushes, bounded */
+/* Sends and returns at once; failures are counted and reported by flush. */
+enum status rk_producer_send(struct rk_producer *p, const char *topic, struct slice key, struct slice value);
+/* A dead letter carries headers: topic, partition, offset, reason. */
+enum status rk_producer_dead_letter(struct rk_producer *p, const char *topic, const struct rk_message *m,
+                                    const char *from_topic, const char *reason);
+enum status rk_producer_flush(struct rk_producer *p, int timeout_ms); /* UNAVAILABLE: n undelivered */
+/* Sends all and waits; sources [n] say where each went. */
+enum status rk_producer_send_wait(struct rk_producer *p, const char *topic, const struct slice *keys,
+                                  const struct slice *values, int n, int timeout_ms, struct ev_source *sources);
+enum status rk_kafka_create_topic(const char *brokers, const char *topic, int partitions);

@@ -1,0 +1,39 @@
+/* labels.h: events -> training examples, exactly as serving would have seen them: rows are
+ * extracted from the state as it was just before the event that makes the example, labels come
+ * from what happened within the window after it.
+ *
+ *     examples:
+ *       from: rating        # each interaction of this type is an example of its (user, item);
+ *                           # "ranking": each shown item of each ranking is one
+ *       negatives: 4        # items sampled uniformly from those known, added to each example
+ *       window: 30m         # rankings: how long interactions may answer
+ *     tasks:
+ *       - {name: like, positive: rating where value >= 4}
+ *       - {name: love, positive: rating where value >= 5}
+ *       - {name: order, positive: order, given: click}   # sample space: clicked rows only
+ *       - {name: pick, positive: rating, weight: 0.5}    # negatives are in this space only when
+ *                                                        # the task has no `given`
+ *
+ * A sampled negative has label 0 for a task with `space: all`, and is outside the others' space. */
+#pragma once
+#include "features/state.h"
+#include "moe/examples.h"
+#include "moe/train.h"
+
+struct rk_tasks {
+    struct moe_task_spec *specs; /* [n] names and weights, for moe_train */
+    int n;
+    struct rk_task_rule *rules;  /* [n] */
+};
+struct rk_labels; /* the running join */
+
+/* Reads the sections `examples` and `tasks`. */
+enum status rk_tasks_read(const struct node *root, const char *file, struct arena *a, struct rk_tasks *out);
+
+struct rk_labels *rk_labels_new(const struct node *root, const struct rk_tasks *tasks,
+                                struct feat_state *state, const struct moe_inputs *inputs, uint64_t seed);
+void rk_labels_free(struct rk_labels *l);
+/* To be called with each event BEFORE it is applied to the state, in the order of application. */
+void rk_labels_event(struct rk_labels *l, const struct ev_event *e);
+/* Closes all open rankings and hands over the examples (caller frees with moe_examples_free). */
+struct moe_examples *rk_labels_finish(struct rk_labels *l);

@@ -1,0 +1,42 @@
+/* rank.h: the heart: rows -> scores -> order. No I/O, no clock, no randomness: everything is an
+ * argument, so replay equals serving bit for bit. */
+#pragma once
+#include "features/state.h"
+#include "moe/scorer.h"
+#include "proto/rpc.h"
+#include "ranker/config.h"
+
+/* A published model with what ranking needs of it; refcounted, immutable (ranker/model_slot.h). */
+struct rk_bundle {
+    struct moe_model *model;
+    struct moe_scorer *scorer;
+    const struct feat_plan *plan;
+    float *task_weight; /* [n_tasks] */
+    int combine;
+    int refs; /* atomic */
+};
+/* Checks that the model's inputs are the plan's: FAILED_PRECONDITION names the first difference. */
+enum status rk_bundle_open(const char *path, const struct feat_plan *plan, const struct rk_config *c,
+                           struct rk_bundle **out);
+void rk_bundle_release(struct rk_bundle *b);
+
+/* Per worker. */
+struct rk_worker {
+    struct arena arena; /* of the request; the caller resets it */
+    void *scratch;      /* the scorer's, 64-byte aligned */
+    size_t scratch_bytes;
+};
+void rk_worker_init(struct rk_worker *w);
+void rk_worker_deinit(struct rk_worker *w);
+
+struct rk_seen { /* what the rows had seen */
+    uint64_t user_epoch;
+    const struct feat_applied *applied; /* [n_applied] */
+    int n_applied;
+};
+
+/* Ranks request->items as of request->now_us (must be set). Ties are broken by index. The
+ * response lives in the worker's arena. INVALID_ARGUMENT: no items, too many. */
+enum status rk_rank(const struct rk_bundle *b, struct feat_state *state, struct rk_worker *w,
+                    const struct rpc_rank_request *request, struct rpc_rank_response *out,
+                    struct rk_seen *seen);
