@@ -77,9 +77,10 @@ static enum status write_all(int fd, const char *path, struct slice bytes) {
 
 static enum status sync_folder(struct arena *a, const char *path) {
     const char *slash = strrchr(path, '/');
-    const char *folder = !slash          ? "."
-                         : slash == path ? "/"
-                                         : arena_strdup(a, (struct slice){path, (size_t)(slash - path)});
+    struct slice parent = SLICE_LIT(".");
+    if (slash)
+        parent = (struct slice){path, slash == path ? 1 : (size_t)(slash - path)};
+    const char *folder = arena_strdup(a, parent);
     int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
         return fail_errno(folder, "open");
@@ -114,25 +115,24 @@ enum status io_write_file(const char *path, struct slice bytes) {
     return s;
 }
 
+static enum status make_dir(const char *path) {
+    struct stat st;
+    if (mkdir(path, 0777) == 0 || (errno == EEXIST && stat(path, &st) == 0 && S_ISDIR(st.st_mode)))
+        return STATUS_OK;
+    return fail_errno(path, "make folder");
+}
+
 enum status io_make_dirs(const char *path) {
     char *p = heap_strdup(path);
+    size_t n = strlen(p);
     enum status s = STATUS_OK;
-    for (char *at = p;; at++) {
-        if (at == p || (*at != '/' && *at != '\0')) {
-            if (*at == '\0')
-                break;
+    for (size_t i = 1; i <= n && s == STATUS_OK; i++) {
+        if (p[i] != '/' && p[i] != '\0')
             continue;
-        }
-        char end = *at;
-        *at = '\0';
-        struct stat st;
-        if (mkdir(p, 0777) != 0 && (errno != EEXIST || stat(p, &st) != 0 || !S_ISDIR(st.st_mode))) {
-            s = fail_errno(p, "make folder");
-            break;
-        }
-        *at = end;
-        if (end == '\0')
-            break;
+        char end = p[i];
+        p[i] = '\0';
+        s = make_dir(p);
+        p[i] = end;
     }
     heap_free(p);
     return s;

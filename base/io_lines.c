@@ -4,7 +4,8 @@
  *
  * The first six bytes choose the decoder. Concatenated members or frames read as one text, as
  * their own tools do. A file that ends inside a member is damage, not an end: the whole lines
- * before it are given out, then DATA_LOSS. Deliberately no bz2, lz4, and no seeking. */
+ * before the cut are given out, then DATA_LOSS. (Where bytes are wrong rather than missing, lines
+ * that the decoder had in hand are lost with them.) Deliberately no bz2, lz4, and no seeking. */
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -157,7 +158,7 @@ static enum status xz_unpack(struct io_lines *l, char *out, size_t room, size_t 
     if (code == LZMA_STREAM_END)
         l->between = true;
     else if (code == LZMA_MEMLIMIT_ERROR)
-        return fail(STATUS_RESOURCE_EXHAUSTED, "%s: xz wants more than 1 GiB to unpack", l->path);
+        return fail(STATUS_FAILED_PRECONDITION, "%s: xz wants more than 1 GiB to unpack", l->path);
     else if (code != LZMA_OK && code != LZMA_BUF_ERROR)
         return fail_damaged(l, code == LZMA_FORMAT_ERROR ? "bytes after the end" : "check failed");
     return STATUS_OK;
@@ -168,17 +169,21 @@ static void xz_deinit(struct io_lines *l) { lzma_end(&l->xz); }
 static const struct codec codecs[] = {
     {"gzip", "\x1f\x8b", 2, gz_init, gz_unpack, gz_deinit},
     {"zstd", "\x28\xb5\x2f\xfd", 4, zst_init, zst_unpack, zst_deinit},
-    {"xz", "\xfd" "7zXZ", 6, xz_init, xz_unpack, xz_deinit},
+    {"xz",
+     "\xfd"
+     "7zXZ",
+     6, xz_init, xz_unpack, xz_deinit},
     {"plain", "", 0, plain_init, plain_unpack, plain_deinit},
 };
 
 /* ---- bytes in */
 
-static enum status fill_packed(struct io_lines *l) {
+/* Returns with `least` bytes or the file's end; a pipe's short pieces are not held back. */
+static enum status fill_packed(struct io_lines *l, size_t least) {
     memmove(l->packed, l->packed + l->packed_at, l->packed_n - l->packed_at);
     l->packed_n -= l->packed_at;
     l->packed_at = 0;
-    while (!l->file_end && l->packed_n < PACKED_BYTES) {
+    while (!l->file_end && l->packed_n < least) {
         ssize_t n = read(l->fd, l->packed + l->packed_n, PACKED_BYTES - l->packed_n);
         if (n < 0 && errno == EINTR)
             continue;
@@ -187,21 +192,20 @@ static enum status fill_packed(struct io_lines *l) {
         l->file_end = n == 0;
         l->packed_n += (size_t)n;
         l->taken_bytes += n;
-        if (l->packed_n >= 6)
-            break; /* enough to go on with; do not hold back what a pipe has given */
     }
     return STATUS_OK;
 }
 
 /* Makes more text, or sets text_end, or fails for good. */
 static enum status fill_text(struct io_lines *l) {
-    memmove(l->text.p, l->text.p + l->text_at, l->text.n - l->text_at);
+    if (l->text_at)
+        memmove(l->text.p, l->text.p + l->text_at, l->text.n - l->text_at);
     l->text.n -= l->text_at;
     l->text_at = 0;
     buf_reserve(&l->text, TEXT_BYTES);
     for (size_t made = 0; made == 0 && !l->text_end;) {
         if (l->packed_at == l->packed_n)
-            TRY(fill_packed(l));
+            TRY(fill_packed(l, 1));
         size_t before = l->packed_at;
         TRY(l->codec->unpack(l, l->text.p + l->text.n, l->text.cap - l->text.n, &made));
         l->text.n += made;
@@ -230,7 +234,7 @@ enum status io_lines_open(const char *path, size_t line_bytes_max, struct io_lin
     struct stat st;
     l->file_bytes = fstat(fd, &st) == 0 && S_ISREG(st.st_mode) ? (int64_t)st.st_size : -1;
     l->codec = &codecs[3];
-    enum status s = fill_packed(l);
+    enum status s = fill_packed(l, 6);
     for (const struct codec *c = codecs; s == STATUS_OK; c++) {
         if (l->packed_n < c->magic_bytes || memcmp(l->packed, c->magic, c->magic_bytes) != 0)
             continue;

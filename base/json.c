@@ -42,7 +42,11 @@ void json_array_end(struct json *j) { close(j, ']'); }
  * overlong, nothing above U+10FFFF). */
 static size_t utf8_length(const unsigned char *p, size_t n) {
     static const unsigned least[] = {0, 0, 0x80, 0x800, 0x10000};
-    size_t length = p[0] < 0x80 ? 1 : p[0] >> 5 == 6 ? 2 : p[0] >> 4 == 14 ? 3 : p[0] >> 3 == 30 ? 4 : 0;
+    size_t length = p[0] < 0x80       ? 1
+                    : p[0] >> 5 == 6  ? 2
+                    : p[0] >> 4 == 14 ? 3
+                    : p[0] >> 3 == 30 ? 4
+                                      : 0;
     if (length < 2 || length > n)
         return length > n ? 0 : length;
     unsigned code = p[0] & (0x7Fu >> length);

@@ -13,8 +13,8 @@ static const struct {
     enum kind kind;
     const char *name, *unit, *help;
 } metrics[METRIC_COUNT] = {
-#define METRIC_COUNTER(id, name, unit, help) {KIND_COUNTER, name, unit, help},
-#define METRIC_GAUGE(id, name, unit, help) {KIND_GAUGE, name, unit, help},
+#define METRIC_COUNTER(id, name, unit, help)   {KIND_COUNTER, name, unit, help},
+#define METRIC_GAUGE(id, name, unit, help)     {KIND_GAUGE, name, unit, help},
 #define METRIC_HISTOGRAM(id, name, unit, help) {KIND_HISTOGRAM, name, unit, help},
 #include "base/metrics.def"
 #undef METRIC_COUNTER

@@ -100,8 +100,8 @@ static enum status read_key(struct reader *r, struct node *child) {
     if (e->type != YAML_SCALAR_EVENT)
         return fail_at(r, e->start_mark, "a key must be a plain word");
     TRY(refuse_extras(r, e->data.scalar.anchor, e->data.scalar.tag));
-    child->key = arena_dup(
-        r->a, (struct slice){(char *)e->data.scalar.value, e->data.scalar.length});
+    child->key =
+        arena_dup(r->a, (struct slice){(char *)e->data.scalar.value, e->data.scalar.length});
     child->key_line = (int)e->start_mark.line + 1;
     return STATUS_OK;
 }

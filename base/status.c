@@ -40,8 +40,8 @@ const char *status_message(void) { return message; }
 
 const char *status_word(enum status code) {
     switch (code) {
-#define X(name, number, word) \
-    case STATUS_##name:       \
+#define X(name, number, word)                                                                      \
+    case STATUS_##name:                                                                            \
         return word;
         STATUS_LIST(X)
 #undef X

@@ -3,8 +3,8 @@
  *     static void test_x(void) { CU_ASSERT_EQUAL(1, 1); }
  *     SUITE("base_arena", TEST(test_x))
  *
- * main runs every test and returns the number of failures (CU_basic_run_tests alone returns
- * success when tests fail); no test run is a failure too. An argument runs the tests whose name
+ * main runs every test and fails when any did (CU_basic_run_tests alone returns success when
+ * tests fail); no test run is a failure too. An argument runs the tests whose name
  * contains it. */
 #pragma once
 #include <CUnit/CUnit.h>
