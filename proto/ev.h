@@ -76,7 +76,9 @@ struct ev_event {
  * decode into its own arena. */
 enum status ev_decode_proto(struct arena *a, struct slice bytes, struct ev_event *out);
 enum status ev_decode_json(struct arena *a, struct slice line, struct ev_event *out);
-/* Tells by the first non-space byte: '{' is JSON (no protobuf Event starts with it). */
+/* Tells by the first byte: '{' is JSON (no protobuf Event starts with it). White space before it is
+ * allowed, but a newline is also protobuf's tag of `id`: what starts with one is JSON only if it is
+ * no protobuf Event. */
 enum status ev_decode(struct arena *a, struct slice bytes, struct ev_event *out);
 
 /* The checks both decoders end with; for events made in the program. */
@@ -86,7 +88,7 @@ void ev_encode_proto(const struct ev_event *e, struct buf *out); /* appends */
 void ev_encode_json(const struct ev_event *e, struct buf *out);  /* appends one line, no newline */
 
 const char *ev_kind_word(enum ev_kind k); /* "item", "user", "ranking", "interaction" */
-/* The field's value, or NULL. */
+/* The field's value, of several the last; or NULL. */
 const struct ev_value *ev_field_get(const struct ev_field *fields, int n, const char *name);
 /* A value as a number: bool 0/1, number, numeric string; false when it is none of these. */
 bool ev_value_number(const struct ev_value *v, double *out);

@@ -1,5 +1,5 @@
-/* rpc.h: the ranking service's messages as plain structs, and their codecs. Only proto/*.c see
- * protobuf-c. Decoders take the arena and borrow from the bytes where they can; encoders append. */
+/* rpc.h: the ranking service's messages as plain structs, and their codecs. Only the .c files
+ * of proto/ see protobuf-c. Decoders take the arena and borrow from the bytes where they can; encoders append. */
 #pragma once
 #include "proto/ev.h"
 

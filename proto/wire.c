@@ -115,13 +115,14 @@ static enum status walk_message(struct walk *w, const ProtobufCMessageDescriptor
 
 enum status ev_wire_unpack(struct arena *a, const ProtobufCMessageDescriptor *type,
                            struct slice bytes, void **out) {
+    if (bytes.n > INT32_MAX)
+        return fail(STATUS_INVALID_ARGUMENT, "%s: %zu bytes", type->name, bytes.n);
     struct slice s = {bytes.n ? bytes.p : "", bytes.n};
     struct walk w = {s.p, 0, PARTS_MIN + s.n / BYTES_PER_PART};
     if (s.n >= WALK_BYTES)
         TRY(walk_message(&w, type, s));
     ProtobufCAllocator allocator = {allocate, release, a};
-    ProtobufCMessage *m =
-        protobuf_c_message_unpack(type, &allocator, s.n, (const uint8_t *)s.p);
+    ProtobufCMessage *m = protobuf_c_message_unpack(type, &allocator, s.n, (const uint8_t *)s.p);
     if (!m) {
         TRY(walk_message(&w, type, s));
         return fail(STATUS_DATA_LOSS, "not a %s (%zu bytes)", type->name, s.n);

@@ -13,7 +13,7 @@ struct Moerank__V1__Field;
 
 /* Unpacks into memory of the arena; *out points to the struct generated for `type`. Errors:
  * DATA_LOSS with the field and byte position; INVALID_ARGUMENT: so many tiny parts that unpacking
- * would cost far more memory than the message has bytes. */
+ * would cost far more memory than the message has bytes. After success every count fits an int. */
 enum status ev_wire_unpack(struct arena *a, const struct ProtobufCMessageDescriptor *type,
                            struct slice bytes, void **out);
 
@@ -21,29 +21,35 @@ enum status ev_wire_unpack(struct arena *a, const struct ProtobufCMessageDescrip
 #define EV_WIRE_SLICE(b) ((struct slice){(const char *)(b).data, (b).len})
 /* [n] slices in the arena from [n] pairs; `pairs` is a ProtobufCBinaryData array */
 const struct slice *ev_wire_slices(struct arena *a, size_t n, const void *pairs);
-/* [n] fields in the arena */
+/* [n] fields in the arena, unchecked; NULL for none */
 const struct ev_field *ev_wire_fields(struct arena *a, size_t n,
                                       struct Moerank__V1__Field *const *fields);
 
+struct node;
+/* "fields" of a JSON event or of a shown item. Errors: INVALID_ARGUMENT "fields[2] 'price': ...".
+ */
+enum status ev_json_fields(struct arena *a, const struct node *list, const struct ev_field **out,
+                           int *n_out);
+
 /* ---- checking ---- */
 
-/* Where a value stands, for messages: "id", "items[3].item". `list` may be NULL. */
+/* Where a value stands, for messages: "id", "items[3].item", "value[3]". Without `list` the leaf
+ * stands alone, without `leaf` the list's element. */
 struct ev_at {
     const char *list;
     int index;
     const char *leaf;
 };
-#define EV_AT(leaf) ((struct ev_at){NULL, 0, (leaf)})
+#define EV_AT(leaf)                 ((struct ev_at){NULL, 0, (leaf)})
 #define EV_AT_IN(list, index, leaf) ((struct ev_at){(list), (index), (leaf)})
 
 /* UTF-8 without NUL, at most EV_ID_BYTES_MAX bytes, not empty when required. */
 enum status ev_check_id(struct ev_at at, struct slice s, bool required);
 /* UTF-8 of any length */
 enum status ev_check_text(struct ev_at at, struct slice s);
+enum status ev_check_time(const char *name, int64_t us, bool required);
 enum status ev_check_count(struct ev_at at, size_t n, size_t most);
-/* `n_given` may be beyond the limit; nothing is read in that case. */
-enum status ev_check_fields(struct ev_at at, const struct ev_field *fields, size_t n_given);
-enum status ev_check_shown(const struct ev_shown *shown, size_t n_given);
+enum status ev_check_fields(struct ev_at at, const struct ev_field *fields, int n);
 
 /* ---- writing: proto3 leaves out what is zero or empty ---- */
 
@@ -54,7 +60,8 @@ void ev_put_uint(struct buf *out, int field, uint64_t v); /* also bool and non-n
 void ev_put_int(struct buf *out, int field, int64_t v);
 void ev_put_float(struct buf *out, int field, float v);
 void ev_put_text(struct buf *out, int field, struct slice s);
-void ev_put_element(struct buf *out, int field, struct slice s); /* of a repeated: also when empty */
+void ev_put_element(struct buf *out, int field,
+                    struct slice s); /* of a repeated: also when empty */
 void ev_put_floats(struct buf *out, int field, const float *v, int n); /* packed */
 void ev_put_fields(struct buf *out, int field, const struct ev_field *fields, int n);
 
