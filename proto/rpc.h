@@ -80,8 +80,8 @@ struct rpc_rejected {
     struct slice reason;
 };
 struct rpc_feedback_request {
-    /* Each event as it will be sent: re-encoded protobuf, or the JSON line. Undecodable or invalid
-     * ones are in `rejected` already. */
+    /* Each event as it will be sent: its protobuf bytes as they came, or the JSON line. Undecodable
+     * or invalid ones are in `rejected` already. Blank lines do not count. */
     const struct slice *payloads;   /* [n] */
     const struct ev_event *events;  /* [n] */
     const int *index;               /* [n] index in the request */
@@ -120,6 +120,8 @@ struct rpc_request_log {
 /* Limits: RPC_ITEMS_MAX candidates a request is the hard bound; settings may lower it. Columnar
  * arrays are checked against each other; a mismatch names both lengths. */
 #define RPC_ITEMS_MAX 20000
+/* events and non-blank JSON lines of one feedback request */
+#define RPC_EVENTS_MAX 10000
 
 enum status rpc_decode_rank_request(struct arena *a, struct slice bytes, struct rpc_rank_request *out);
 enum status rpc_decode_rank_response(struct arena *a, struct slice bytes, struct rpc_rank_response *out);

@@ -1,0 +1,92 @@
+/* rpc_model.c: what is being served (GetModel), and the request log: one served call with what its
+ * features had seen, enough for replay to make the scores again. */
+#include "moerank.pb-c.h"
+#include "proto/rpc_parts.h"
+
+/* ---- applied offsets ---- */
+
+const struct rpc_applied *rpc_applied_of(struct arena *a, size_t n,
+                                         Moerank__V1__Applied *const *m) {
+    struct rpc_applied *to = arena_alloc(a, n * sizeof *to);
+    for (size_t i = 0; i < n; i++)
+        to[i] = (struct rpc_applied){m[i]->partition, m[i]->offset};
+    return to;
+}
+
+void rpc_put_applied(struct buf *out, int field, const struct rpc_applied *v, int n) {
+    for (int i = 0; i < n; i++)
+        rpc_put_token(out, field, &(struct rpc_token){true, v[i].partition, v[i].offset});
+}
+
+/* ---- GetModelResponse ---- */
+
+enum status rpc_decode_model_response(struct arena *a, struct slice bytes,
+                                      struct rpc_model_response *out) {
+    void *unpacked;
+    TRY(ev_wire_unpack(a, &moerank__v1__get_model_response__descriptor, bytes, &unpacked));
+    const Moerank__V1__GetModelResponse *m = unpacked;
+    *out = (struct rpc_model_response){
+        .version = EV_WIRE_SLICE(m->version),
+        .spec_json = EV_WIRE_SLICE(m->spec_json),
+        .plan_json = EV_WIRE_SLICE(m->plan_json),
+        .tasks = ev_wire_slices(a, m->n_tasks, m->tasks),
+        .n_tasks = (int)m->n_tasks,
+        .trained_at_us = m->trained_at_us,
+        .applied = rpc_applied_of(a, m->n_applied, m->applied),
+        .n_applied = (int)m->n_applied,
+    };
+    return STATUS_OK;
+}
+
+void rpc_encode_model_response(const struct rpc_model_response *m, struct buf *out) {
+    ev_put_text(out, 1, m->version);
+    for (int i = 0; i < m->n_tasks; i++)
+        ev_put_element(out, 2, m->tasks[i]);
+    ev_put_text(out, 3, m->spec_json);
+    ev_put_text(out, 4, m->plan_json);
+    ev_put_int(out, 5, m->trained_at_us);
+    rpc_put_applied(out, 6, m->applied, m->n_applied);
+}
+
+/* ---- RequestLog ---- */
+
+static enum status check_log(const struct rpc_request_log *r) {
+    for (int i = 0; i < r->response.n; i++)
+        if (r->response.order[i] >= (uint32_t)r->request.n_items)
+            return fail(STATUS_INVALID_ARGUMENT, "response.order[%d] is %u with %d items", i,
+                        (unsigned)r->response.order[i], r->request.n_items);
+    for (int i = 1; i < r->n_applied; i++)
+        if (r->applied[i].partition <= r->applied[i - 1].partition)
+            return fail(STATUS_INVALID_ARGUMENT, "applied[%d]: partitions must ascend", i);
+    return STATUS_OK;
+}
+
+enum status rpc_decode_request_log(struct arena *a, struct slice bytes,
+                                   struct rpc_request_log *out) {
+    void *unpacked;
+    TRY(ev_wire_unpack(a, &moerank__v1__request_log__descriptor, bytes, &unpacked));
+    const Moerank__V1__RequestLog *m = unpacked;
+    if (!m->request || !m->response)
+        return fail(STATUS_INVALID_ARGUMENT, "%s is missing", m->request ? "response" : "request");
+    struct rpc_request_log r = {
+        .applied = rpc_applied_of(a, m->n_applied, m->applied),
+        .n_applied = (int)m->n_applied,
+        .served_at_us = m->served_at_us,
+    };
+    TRY(fail_in(rpc_rank_request_of(a, m->request, &r.request), "request"));
+    TRY(fail_in(rpc_rank_response_of(a, m->response, &r.response), "response"));
+    TRY(check_log(&r));
+    *out = r;
+    return STATUS_OK;
+}
+
+void rpc_encode_request_log(const struct rpc_request_log *m, struct buf *out) {
+    size_t at = ev_put_begin(out, 1);
+    rpc_encode_rank_request(&m->request, out);
+    ev_put_end(out, at);
+    at = ev_put_begin(out, 2);
+    rpc_encode_rank_response(&m->response, out);
+    ev_put_end(out, at);
+    rpc_put_applied(out, 3, m->applied, m->n_applied);
+    ev_put_int(out, 4, m->served_at_us);
+}
