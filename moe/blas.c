@@ -1,0 +1,40 @@
+/* blas.c: OpenBLAS behind one function. A single row goes to sgemv: OpenBLAS's sgemm is up to
+ * seven times slower there (measured). No bf16: Debian's build has none. */
+#include "moe/blas.h"
+#include <cblas.h>
+#include <string.h>
+
+__attribute__((constructor)) static void one_thread(void) { openblas_set_num_threads(1); }
+
+static void scale(int m, int n, float beta, float *c, int ldc) {
+    for (int i = 0; i < m; i++)
+        for (int j = 0; j < n; j++)
+            c[(size_t)i * (size_t)ldc + (size_t)j] =
+                beta == 0 ? 0 : beta * c[(size_t)i * (size_t)ldc + (size_t)j];
+}
+
+void moe_gemm(int ta, int tb, int m, int n, int k, const float *a, int lda, const float *b, int ldb,
+              float beta, float *c, int ldc) {
+    if (m <= 0 || n <= 0)
+        return;
+    if (k <= 0) {
+        scale(m, n, beta, c, ldc);
+        return;
+    }
+    if (m == 1 && (!ta || lda == 1)) { /* y = op(B)^T a */
+        cblas_sgemv(CblasRowMajor, tb ? CblasNoTrans : CblasTrans, tb ? n : k, tb ? k : n, 1.0f, b,
+                    ldb, a, 1, beta, c, 1);
+        return;
+    }
+    cblas_sgemm(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans, m, n,
+                k, 1.0f, a, lda, b, ldb, beta, c, ldc);
+}
+
+const char *moe_blas_core(void) { return openblas_get_corename(); }
+
+const char *moe_blas_better_core(void) {
+    if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512vl"))
+        return NULL;
+    const char *core = openblas_get_corename();
+    return strcmp(core, "Haswell") == 0 || strcmp(core, "Zen") == 0 ? "SkylakeX" : NULL;
+}

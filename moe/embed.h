@@ -1,0 +1,39 @@
+/* embed.h: ids to vectors: shared tables, mean over the non-zero ids of an input's slots. Row 0 of
+ * a table is never read (0 is "missing"; an input without ids is the zero vector). Gradients are
+ * kept by touched row, and the optimizer moves touched rows only. */
+#pragma once
+#include "moe/batch.h"
+#include "moe/params.h"
+
+struct moe_embed_input {
+    int slot, n_slots; /* columns of the ids */
+    int table, dim;
+    int at; /* first column in its part of the input */
+};
+struct moe_embed_side { /* query or candidate */
+    int slots; /* ids in a row */
+    int n;
+    struct moe_embed_input *input; /* [n] */
+};
+
+/* x[r * ld + at ..] for all inputs of a side; ids [n x slots]; tensor [n_tables] */
+void moe_embed_forward(const struct moe_embed_side *s, const struct moe_params *p, const float *v,
+                       const int *tensor, const uint32_t *ids, int n, float *x, int ld);
+
+/* One worker's gradient of one table. */
+struct moe_embed_grad {
+    uint32_t rows;
+    int dim;
+    int n, cap;
+    uint32_t *row;   /* [cap] touched rows, in order of first touch */
+    int *place;      /* [rows] index into row, -1: untouched */
+    float *g;        /* [cap x dim] */
+};
+void moe_embed_grad_init(struct moe_embed_grad *g, uint32_t rows, int dim);
+void moe_embed_grad_deinit(struct moe_embed_grad *g);
+void moe_embed_grad_clear(struct moe_embed_grad *g);
+/* to += from */
+void moe_embed_grad_merge(struct moe_embed_grad *to, const struct moe_embed_grad *from);
+/* grads [n_tables]; dx as x of the forward pass */
+void moe_embed_backward(const struct moe_embed_side *s, const uint32_t *ids, int n, const float *dx,
+                        int ld, struct moe_embed_grad *grads);

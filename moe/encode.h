@@ -1,0 +1,45 @@
+/* encode.h: plain numbers to inputs of the network. Per column, side by side:
+ *
+ *     value     (x - mean) / sd, clipped                                  1 input
+ *     log       the same of sign(x) log(1 + |x|)                          1
+ *     quantile  one-hot of the bin                                        bins
+ *     ple       piecewise linear: share of each bin that lies below x     bins
+ *     missing   1 where the number was absent (columns that had one)      1
+ *
+ * fitted on training rows only. A missing number is 0 in all others. Quantile edges are taken over
+ * all values and over the values other than the commonest, since many columns are mostly zero. */
+#pragma once
+#include <stdint.h>
+#include "moe/params.h"
+#include "moe/rows.h"
+
+enum moe_encoding { MOE_ENC_VALUE = 1, MOE_ENC_LOG = 2, MOE_ENC_QUANTILE = 4, MOE_ENC_PLE = 8 };
+#define MOE_ENC_BINS_MAX 64
+
+struct moe_encode_column {
+    float mean, scale;         /* value: (x - mean) * scale */
+    float log_mean, log_scale;
+    float missing;             /* 1: has a missing bit */
+    float n_edges;             /* 0, or 1..BINS_MAX - 1 inner edges, ascending: n_edges + 1 bins */
+    float low, high;           /* outer edges of ple */
+    float edges[MOE_ENC_BINS_MAX - 1];
+};
+#define MOE_ENC_FLOATS (sizeof(struct moe_encode_column) / sizeof(float))
+
+struct moe_encode {
+    unsigned kinds; /* enum moe_encoding */
+    float clip;
+    int columns;                      /* numbers in */
+    int width;                        /* inputs out */
+    struct moe_encode_column *column; /* [columns] heap */
+    int *at_quantile, *at_ple, *at_missing; /* [columns] first output of a column, -1: none; heap */
+};
+
+/* Fits columns to rows [n x columns]; weightless. bins 2..64. */
+void moe_encode_fit(struct moe_encode *e, unsigned kinds, float clip, int bins, const float *rows,
+                    int n, int columns);
+/* Derives width and places from e->column after loading. */
+void moe_encode_place(struct moe_encode *e);
+void moe_encode_deinit(struct moe_encode *e);
+/* out[r * ld .. + width) from rows [n x columns] */
+void moe_encode_rows(const struct moe_encode *e, const float *rows, int n, float *out, int ld);

@@ -1,0 +1,113 @@
+/* mlp.c: forward and backward of the perceptron, side by side. Hidden outputs stay for the backward
+ * pass; inputs of the activation only where its derivative needs them (SiLU, GELU). The dropout
+ * mask is not stored: it is a function of a key drawn in the forward pass. */
+#include "moe/mlp.h"
+#include <assert.h>
+#include <stdio.h>
+#include <string.h>
+#include "moe/linear.h"
+
+struct moe_mlp_saved {
+    float *qy;                        /* [groups x width[1]] query part of layer 0 */
+    float *qdy;                       /* the same, backward */
+    float *z[MOE_MLP_LAYERS_MAX];     /* [rows x width[i + 1]] inputs of act, or NULL */
+    float *a[MOE_MLP_LAYERS_MAX];     /* [rows x width[i + 1]] outputs of hidden layers */
+    float *da[MOE_MLP_LAYERS_MAX];    /* their gradients */
+    uint64_t key[MOE_MLP_LAYERS_MAX]; /* dropout */
+};
+
+void moe_mlp_declare(struct moe_mlp *m, struct moe_layout *l, int in, const int *hidden, int n_hidden,
+                     int out, enum moe_act act, bool act_last) {
+    assert(n_hidden < MOE_MLP_LAYERS_MAX);
+    *m = (struct moe_mlp){.n_layers = n_hidden + 1, .act = act, .act_last = act_last};
+    m->width[0] = in;
+    for (int i = 0; i <= n_hidden; i++) {
+        char name[24];
+        bool active = i < n_hidden || act_last;
+        m->width[i + 1] = i < n_hidden ? hidden[i] : out;
+        snprintf(name, sizeof name, "w%d", i);
+        int w = moe_layout_add(l, name, m->width[i], m->width[i + 1],
+                               active ? MOE_INIT_HE : MOE_INIT_GLOROT, 0);
+        snprintf(name, sizeof name, "b%d", i);
+        int b = moe_layout_add(l, name, 1, m->width[i + 1], MOE_INIT_ZERO, 0);
+        m->w[i] = l->f[w].at;
+        m->b[i] = l->f[b].at;
+    }
+}
+
+static bool active(const struct moe_mlp *m, int i) { return i < m->n_layers - 1 || m->act_last; }
+
+struct moe_mlp_saved *moe_mlp_bind(const struct moe_mlp *m, int dq, const struct moe_plan *plan,
+                                   struct moe_work *work) {
+    struct moe_mlp_saved s = {0}, *out = moe_work_take_bytes(work, sizeof s);
+    size_t rows = (size_t)plan->rows_max;
+    s.qy = moe_work_take(work, dq ? (size_t)plan->groups_max * (size_t)m->width[1] : 0);
+    if (plan->training)
+        s.qdy = moe_work_take(work, dq ? (size_t)plan->groups_max * (size_t)m->width[1] : 0);
+    for (int i = 0; i < m->n_layers; i++) {
+        size_t n = rows * (size_t)m->width[i + 1];
+        if (plan->training && active(m, i) && moe_act_keeps_input(m->act))
+            s.z[i] = moe_work_take(work, n);
+        if (i == m->n_layers - 1)
+            break;
+        s.a[i] = moe_work_take(work, n);
+        if (plan->training)
+            s.da[i] = moe_work_take(work, n);
+    }
+    if (out)
+        *out = s;
+    return out;
+}
+
+static struct moe_rows layer_input(const struct moe_mlp *m, const struct moe_rows *x,
+                                   const struct moe_mlp_saved *s, int i) {
+    if (i == 0)
+        return *x;
+    return (struct moe_rows){.n_rows = x->n_rows, .n_groups = x->n_groups, .dc = m->width[i],
+                             .c = s->a[i - 1], .group = x->group};
+}
+
+void moe_mlp_forward(const struct moe_mlp *m, const float *w, const struct moe_rows *x,
+                     struct moe_mlp_saved *s, struct moe_pass *pass, float *y) {
+    for (int i = 0; i < m->n_layers; i++) {
+        struct moe_rows in = layer_input(m, x, s, i);
+        float *a = i == m->n_layers - 1 ? y : s->a[i], *z = s->z[i] ? s->z[i] : a;
+        size_t n = (size_t)x->n_rows * (size_t)m->width[i + 1];
+        moe_linear_forward(&in, w + m->w[i], w + m->b[i], m->width[i + 1], s->qy, z);
+        if (!active(m, i))
+            continue;
+        moe_vec_act(m->act, n, z, a);
+        if (pass->training && pass->dropout > 0) {
+            s->key[i] = rng_u64(pass->rng);
+            moe_vec_dropout(n, pass->dropout, s->key[i], a);
+        }
+    }
+}
+
+void moe_mlp_backward(const struct moe_mlp *m, const float *w, const struct moe_rows *x,
+                      struct moe_mlp_saved *s, const struct moe_pass *pass, const float *y, float *dy,
+                      float *dw, const struct moe_rows_grad *dx) {
+    for (int i = m->n_layers - 1; i >= 0; i--) {
+        struct moe_rows in = layer_input(m, x, s, i);
+        struct moe_rows_grad below = {.c = i ? s->da[i - 1] : NULL};
+        const float *a = i == m->n_layers - 1 ? y : s->a[i];
+        float *da = i == m->n_layers - 1 ? dy : s->da[i];
+        size_t n = (size_t)x->n_rows * (size_t)m->width[i + 1];
+        if (active(m, i)) {
+            if (pass->training && pass->dropout > 0)
+                moe_vec_dropout(n, pass->dropout, s->key[i], da);
+            moe_vec_act_grad(m->act, n, s->z[i] ? s->z[i] : a, da);
+        }
+        if (i)
+            memset(s->da[i - 1], 0, (size_t)x->n_rows * (size_t)m->width[i] * sizeof(float));
+        moe_linear_backward(&in, w + m->w[i], m->width[i + 1], da, s->qdy, dw + m->w[i], dw + m->b[i],
+                            i ? &below : dx);
+    }
+}
+
+double moe_mlp_flop(const struct moe_mlp *m, int dq) {
+    double flop = 0;
+    for (int i = 0; i < m->n_layers; i++)
+        flop += 2.0 * (m->width[i] - (i ? 0 : dq)) * m->width[i + 1];
+    return flop;
+}

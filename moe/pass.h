@@ -1,0 +1,22 @@
+/* pass.h: what a forward or backward pass is told besides numbers. Randomness is an argument; there
+ * is none in inference. */
+#pragma once
+#include <stdbool.h>
+#include "base/rng.h"
+#include "moe/batch.h"
+
+struct moe_pass {
+    bool training;
+    float dropout;           /* of hidden activations, in training */
+    float share;             /* this worker's rows / the batch's rows: weighs auxiliary losses */
+    float progress;          /* 0..1 of the planned steps, in training: for annealing */
+    struct rng *rng;         /* NULL unless training */
+    const struct moe_batch *batch; /* raw ids, for gates that hash; may be NULL in tests */
+    double aux;              /* sum of auxiliary losses; forward passes add to it */
+};
+
+/* Sizes that a run's scratch is planned for. */
+struct moe_plan {
+    int rows_max, groups_max;
+    bool training; /* false: what only a backward pass needs is left out */
+};
