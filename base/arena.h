@@ -28,5 +28,5 @@ char *arena_strdup(struct arena *a, struct slice s);      /* NUL-terminated copy
 struct slice arena_dup(struct arena *a, struct slice s);  /* copy, also NUL-terminated */
 char *arena_printf(struct arena *a, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-#define ARENA_NEW(a, type) ((type *)arena_zalloc((a), sizeof(type)))
+#define ARENA_NEW(a, type)      ((type *)arena_zalloc((a), sizeof(type)))
 #define ARENA_ARRAY(a, type, n) ((type *)arena_zalloc((a), (size_t)(n) * sizeof(type)))

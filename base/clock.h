@@ -6,5 +6,5 @@
 int64_t clock_wall_us(void); /* microseconds since 1970, UTC */
 int64_t clock_mono_us(void); /* monotonic, for durations */
 int64_t clock_mono_ns(void);
-double clock_cpu_s(void);    /* CPU seconds of this process */
+double clock_cpu_s(void); /* CPU seconds of this process */
 void clock_sleep_ms(int ms);

@@ -28,9 +28,18 @@ enum conf_type {
     CONF_TYPE_TIMES,   /* struct conf_times */
 };
 
-struct conf_strings { const char **v; int n; };
-struct conf_numbers { double *v; int n; };
-struct conf_times { int64_t *v; int n; };
+struct conf_strings {
+    const char **v;
+    int n;
+};
+struct conf_numbers {
+    double *v;
+    int n;
+};
+struct conf_times {
+    int64_t *v;
+    int n;
+};
 
 struct conf_item {
     const char *key; /* NULL ends a table */
@@ -42,17 +51,28 @@ struct conf_item {
     const char *unit;
     const char *doc;
 };
-#define CONF_BOOL(st, field, key, dflt, doc) {key, CONF_TYPE_BOOL, offsetof(st, field), dflt, 0, 0, NULL, NULL, doc}
-#define CONF_INT(st, field, key, dflt, lo, hi, unit, doc) {key, CONF_TYPE_INT, offsetof(st, field), dflt, lo, hi, NULL, unit, doc}
-#define CONF_FLOAT(st, field, key, dflt, lo, hi, unit, doc) {key, CONF_TYPE_FLOAT, offsetof(st, field), dflt, lo, hi, NULL, unit, doc}
-#define CONF_STRING(st, field, key, dflt, doc) {key, CONF_TYPE_STRING, offsetof(st, field), dflt, 0, 0, NULL, NULL, doc}
-#define CONF_ENUM(st, field, key, dflt, choices, doc) {key, CONF_TYPE_ENUM, offsetof(st, field), dflt, 0, 0, choices, NULL, doc}
-#define CONF_TIME(st, field, key, dflt, lo_us, hi_us, doc) {key, CONF_TYPE_TIME, offsetof(st, field), dflt, lo_us, hi_us, NULL, NULL, doc}
-#define CONF_BYTES(st, field, key, dflt, lo, hi, doc) {key, CONF_TYPE_BYTES, offsetof(st, field), dflt, lo, hi, NULL, "bytes", doc}
-#define CONF_STRINGS(st, field, key, dflt, doc) {key, CONF_TYPE_STRINGS, offsetof(st, field), dflt, 0, 0, NULL, NULL, doc}
-#define CONF_NUMBERS(st, field, key, dflt, lo, hi, doc) {key, CONF_TYPE_NUMBERS, offsetof(st, field), dflt, lo, hi, NULL, NULL, doc}
-#define CONF_TIMES(st, field, key, dflt, lo_us, hi_us, doc) {key, CONF_TYPE_TIMES, offsetof(st, field), dflt, lo_us, hi_us, NULL, NULL, doc}
-#define CONF_END {NULL, CONF_TYPE_BOOL, 0, NULL, 0, 0, NULL, NULL, NULL}
+#define CONF_BOOL(st, field, key, dflt, doc)                                                       \
+    { key, CONF_TYPE_BOOL, offsetof(st, field), dflt, 0, 0, NULL, NULL, doc }
+#define CONF_INT(st, field, key, dflt, lo, hi, unit, doc)                                          \
+    { key, CONF_TYPE_INT, offsetof(st, field), dflt, lo, hi, NULL, unit, doc }
+#define CONF_FLOAT(st, field, key, dflt, lo, hi, unit, doc)                                        \
+    { key, CONF_TYPE_FLOAT, offsetof(st, field), dflt, lo, hi, NULL, unit, doc }
+#define CONF_STRING(st, field, key, dflt, doc)                                                     \
+    { key, CONF_TYPE_STRING, offsetof(st, field), dflt, 0, 0, NULL, NULL, doc }
+#define CONF_ENUM(st, field, key, dflt, choices, doc)                                              \
+    { key, CONF_TYPE_ENUM, offsetof(st, field), dflt, 0, 0, choices, NULL, doc }
+#define CONF_TIME(st, field, key, dflt, lo_us, hi_us, doc)                                         \
+    { key, CONF_TYPE_TIME, offsetof(st, field), dflt, lo_us, hi_us, NULL, NULL, doc }
+#define CONF_BYTES(st, field, key, dflt, lo, hi, doc)                                              \
+    { key, CONF_TYPE_BYTES, offsetof(st, field), dflt, lo, hi, NULL, "bytes", doc }
+#define CONF_STRINGS(st, field, key, dflt, doc)                                                    \
+    { key, CONF_TYPE_STRINGS, offsetof(st, field), dflt, 0, 0, NULL, NULL, doc }
+#define CONF_NUMBERS(st, field, key, dflt, lo, hi, doc)                                            \
+    { key, CONF_TYPE_NUMBERS, offsetof(st, field), dflt, lo, hi, NULL, NULL, doc }
+#define CONF_TIMES(st, field, key, dflt, lo_us, hi_us, doc)                                        \
+    { key, CONF_TYPE_TIMES, offsetof(st, field), dflt, lo_us, hi_us, NULL, NULL, doc }
+#define CONF_END                                                                                   \
+    { NULL, CONF_TYPE_BOOL, 0, NULL, 0, 0, NULL, NULL, NULL }
 
 /* A place for messages: which file (or "--set"), and the section ("ingest", "features[3]"). */
 struct conf_place {
@@ -67,8 +87,8 @@ void conf_defaults(const struct conf_item *items, void *out, struct arena *a);
 /* Defaults, then every key of `map` (NULL or NODE_NULL: none). Unknown keys, wrong types, values
  * out of bounds and missing required keys: INVALID_ARGUMENT "file:line: section.key: reason; did
  * you mean 'x'?". Keys named in `also` (NULL-ended, may be NULL) are the caller's and skipped. */
-enum status conf_read(const struct conf_item *items, const struct node *map, struct conf_place place,
-                      const char *const *also, void *out, struct arena *a);
+enum status conf_read(const struct conf_item *items, const struct node *map,
+                      struct conf_place place, const char *const *also, void *out, struct arena *a);
 
 /* Sets one item from text, as "--set section.key=value" and environment do. */
 enum status conf_set(const struct conf_item *items, struct slice key, struct slice value,

@@ -20,5 +20,5 @@ void io_lines_close(struct io_lines *l); /* NULL is fine */
  * RESOURCE_EXHAUSTED for a line beyond the limit (the line is skipped, reading can go on);
  * DATA_LOSS for damaged compression. */
 enum status io_lines_next(struct io_lines *l, struct slice *line);
-int64_t io_lines_number(const struct io_lines *l); /* of the last line returned, 1-based */
+int64_t io_lines_number(const struct io_lines *l);  /* of the last line returned, 1-based */
 double io_lines_progress(const struct io_lines *l); /* 0..1 of the file's bytes; -1 unknown */

@@ -4,8 +4,8 @@
  *
  * The first six bytes choose the decoder. Concatenated members or frames read as one text, as
  * their own tools do. A file that ends inside a member is damage, not an end: the whole lines
- * before the cut are given out, then DATA_LOSS. (Where bytes are wrong rather than missing, lines
- * that the decoder had in hand are lost with them.) Deliberately no bz2, lz4, and no seeking. */
+ * before the cut are given out, then DATA_LOSS. (Where bytes are wrong rather than missing, zstd
+ * loses the lines it had in hand with them.) Deliberately no bz2, lz4, and no seeking. */
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -207,7 +207,10 @@ static enum status fill_text(struct io_lines *l) {
         if (l->packed_at == l->packed_n)
             TRY(fill_packed(l, 1));
         size_t before = l->packed_at;
-        TRY(l->codec->unpack(l, l->text.p + l->text.n, l->text.cap - l->text.n, &made));
+        enum status got =
+            l->codec->unpack(l, l->text.p + l->text.n, l->text.cap - l->text.n, &made);
+        if (got != STATUS_OK && made == 0) /* else first what was made; the decoder fails again */
+            return got;
         l->text.n += made;
         bool stuck = made == 0 && l->packed_at == before;
         if (!stuck || !l->file_end)

@@ -10,16 +10,16 @@ struct log_site {
     long long window; /* second of the current window */
     int seen, left_out;
 };
-void log_line(struct log_site *site, enum log_level level, const char *area, const char *format, ...)
-    __attribute__((format(printf, 4, 5)));
+void log_line(struct log_site *site, enum log_level level, const char *area, const char *format,
+              ...) __attribute__((format(printf, 4, 5)));
 
 /* area: the module, as in "ingest" */
-#define LOG(level, area, ...)                              \
-    do {                                                   \
-        static struct log_site log_site_;                  \
-        log_line(&log_site_, (level), (area), __VA_ARGS__); \
+#define LOG(level, area, ...)                                                                      \
+    do {                                                                                           \
+        static struct log_site log_site_;                                                          \
+        log_line(&log_site_, (level), (area), __VA_ARGS__);                                        \
     } while (0)
 #define log_debug(area, ...) LOG(LOG_DEBUG, area, __VA_ARGS__)
-#define log_info(area, ...) LOG(LOG_INFO, area, __VA_ARGS__)
-#define log_warn(area, ...) LOG(LOG_WARN, area, __VA_ARGS__)
+#define log_info(area, ...)  LOG(LOG_INFO, area, __VA_ARGS__)
+#define log_warn(area, ...)  LOG(LOG_WARN, area, __VA_ARGS__)
 #define log_error(area, ...) LOG(LOG_ERROR, area, __VA_ARGS__)

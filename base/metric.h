@@ -2,15 +2,15 @@
  * also where docs/metrics.md is generated from. A metric is a name in that list; there is no
  * registration at run time, so cardinality is bounded. Thread-safe, lock-free.
  *
- *     METRIC_COUNTER(EVENTS_APPLIED, "moerank_events_applied_total", "events", "Events applied ...")
+ *     METRIC_COUNTER(EVENTS_APPLIED, "moerank_events_applied_total", "events", "...")
  */
 #pragma once
 #include <stdint.h>
 #include "base/buf.h"
 
 enum metric {
-#define METRIC_COUNTER(id, name, unit, help) METRIC_##id,
-#define METRIC_GAUGE(id, name, unit, help) METRIC_##id,
+#define METRIC_COUNTER(id, name, unit, help)   METRIC_##id,
+#define METRIC_GAUGE(id, name, unit, help)     METRIC_##id,
 #define METRIC_HISTOGRAM(id, name, unit, help) METRIC_##id,
 #include "base/metrics.def"
 #undef METRIC_COUNTER
@@ -19,11 +19,11 @@ enum metric {
     METRIC_COUNT
 };
 
-void metric_add(enum metric m, uint64_t n);    /* counters */
-void metric_set(enum metric m, int64_t value); /* gauges */
+void metric_add(enum metric m, uint64_t n);        /* counters */
+void metric_set(enum metric m, int64_t value);     /* gauges */
 void metric_observe_us(enum metric m, int64_t us); /* histograms: 1 us .. 100 s, 4 % resolution */
 
-uint64_t metric_value(enum metric m);              /* counter or gauge */
+uint64_t metric_value(enum metric m);               /* counter or gauge */
 double metric_quantile_us(enum metric m, double q); /* histogram; 0 when empty */
 uint64_t metric_observations(enum metric m);
 void metric_reset(enum metric m); /* tests and benches */

@@ -9,6 +9,7 @@ struct progress {
     int64_t started_us, shown_us;
     int quiet;
 };
-void progress_start(struct progress *p, const char *what, const char *unit, int64_t total, int quiet);
+void progress_start(struct progress *p, const char *what, const char *unit, int64_t total,
+                    int quiet);
 void progress_at(struct progress *p, int64_t done);
 void progress_end(struct progress *p); /* prints the closing line: done, seconds, rate */

@@ -10,7 +10,7 @@ struct slice {
 };
 
 /* for printf("%.*s", SLICE_ARG(s)) */
-#define SLICE_ARG(s) (int)(s).n, (s).p
+#define SLICE_ARG(s)       (int)(s).n, (s).p
 #define SLICE_LIT(literal) ((struct slice){(literal), sizeof(literal) - 1})
 
 static inline struct slice slice_of(const char *cstr) {

@@ -12,23 +12,23 @@
 #include <stddef.h>
 
 /* name, number (gRPC's), the word users see */
-#define STATUS_LIST(X)                              \
-    X(OK, 0, "ok")                                  \
-    X(CANCELLED, 1, "cancelled")                    \
-    X(UNKNOWN, 2, "unknown")                        \
-    X(INVALID_ARGUMENT, 3, "invalid argument")      \
-    X(DEADLINE_EXCEEDED, 4, "deadline exceeded")    \
-    X(NOT_FOUND, 5, "not found")                    \
-    X(ALREADY_EXISTS, 6, "already exists")          \
-    X(PERMISSION_DENIED, 7, "permission denied")    \
-    X(RESOURCE_EXHAUSTED, 8, "resource exhausted")  \
-    X(FAILED_PRECONDITION, 9, "failed precondition")\
-    X(ABORTED, 10, "aborted")                       \
-    X(OUT_OF_RANGE, 11, "out of range")             \
-    X(UNIMPLEMENTED, 12, "unimplemented")           \
-    X(INTERNAL, 13, "internal")                     \
-    X(UNAVAILABLE, 14, "unavailable")               \
-    X(DATA_LOSS, 15, "data loss")                   \
+#define STATUS_LIST(X)                                                                             \
+    X(OK, 0, "ok")                                                                                 \
+    X(CANCELLED, 1, "cancelled")                                                                   \
+    X(UNKNOWN, 2, "unknown")                                                                       \
+    X(INVALID_ARGUMENT, 3, "invalid argument")                                                     \
+    X(DEADLINE_EXCEEDED, 4, "deadline exceeded")                                                   \
+    X(NOT_FOUND, 5, "not found")                                                                   \
+    X(ALREADY_EXISTS, 6, "already exists")                                                         \
+    X(PERMISSION_DENIED, 7, "permission denied")                                                   \
+    X(RESOURCE_EXHAUSTED, 8, "resource exhausted")                                                 \
+    X(FAILED_PRECONDITION, 9, "failed precondition")                                               \
+    X(ABORTED, 10, "aborted")                                                                      \
+    X(OUT_OF_RANGE, 11, "out of range")                                                            \
+    X(UNIMPLEMENTED, 12, "unimplemented")                                                          \
+    X(INTERNAL, 13, "internal")                                                                    \
+    X(UNAVAILABLE, 14, "unavailable")                                                              \
+    X(DATA_LOSS, 15, "data loss")                                                                  \
     X(UNAUTHENTICATED, 16, "unauthenticated")
 
 enum status {
@@ -51,9 +51,9 @@ const char *status_word(enum status code);
  * missing, 4 for unavailable parts, 1 for the rest. */
 int status_exit_code(enum status code);
 
-#define TRY(call)                                    \
-    do {                                             \
-        enum status try_status_ = (call);            \
-        if (try_status_ != STATUS_OK)                \
-            return try_status_;                      \
+#define TRY(call)                                                                                  \
+    do {                                                                                           \
+        enum status try_status_ = (call);                                                          \
+        if (try_status_ != STATUS_OK)                                                              \
+            return try_status_;                                                                    \
     } while (0)

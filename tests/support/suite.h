@@ -18,15 +18,17 @@ int suite_main(const char *name, const struct suite_test *tests, int argc, char 
 /* STATUS_OK, or prints status_message() and fails */
 #define CHECK_OK(call) suite_check_ok((call), #call, __FILE__, __LINE__)
 /* the call fails with `code`, and its message contains `part` */
-#define CHECK_FAILS(call, code, part) suite_check_fails((call), (code), (part), #call, __FILE__, __LINE__)
+#define CHECK_FAILS(call, code, part)                                                              \
+    suite_check_fails((call), (code), (part), #call, __FILE__, __LINE__)
 #include "base/status.h"
 int suite_check_ok(enum status got, const char *call, const char *file, int line);
 int suite_check_fails(enum status got, enum status want, const char *part, const char *call,
                       const char *file, int line);
 
-#define TEST(f) {#f, f}
-#define SUITE(name, ...)                                                     \
-    int main(int argc, char **argv) {                                        \
-        static const struct suite_test tests_[] = {__VA_ARGS__, {NULL, NULL}}; \
-        return suite_main(name, tests_, argc, argv);                         \
+#define TEST(f)                                                                                    \
+    { #f, f }
+#define SUITE(name, ...)                                                                           \
+    int main(int argc, char **argv) {                                                              \
+        static const struct suite_test tests_[] = {__VA_ARGS__, {NULL, NULL}};                     \
+        return suite_main(name, tests_, argc, argv);                                               \
     }
