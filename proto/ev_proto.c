@@ -1,7 +1,8 @@
 /* ev_proto.c: moerank.v1.Event, protobuf <-> plain struct.
  *
  * Deliberately not kept: unknown fields (a newer writer's). They are skipped here and survive
- * only where the bytes themselves are passed on. */
+ * only where the bytes themselves are passed on. Nor is a body that comes in two pieces put
+ * together, as protobuf allows and no writer does: protobuf-c keeps the last piece. */
 #include "moerank.pb-c.h"
 #include "proto/wire.h"
 
