@@ -15,6 +15,7 @@
 #include "base/conf.h"
 #include "features/plan.h"
 #include "moe/train.h"
+#include "proto/rpc.h"
 
 struct rk_kafka_conf {
     const char *brokers, *topic, *dead_letter_topic, *group;
@@ -38,7 +39,9 @@ struct rk_nearline_conf {
 struct rk_grpc_conf {
     const char *listen; /* host:port; port 0: any, printed and written to port_file */
     const char *port_file;
-    int64_t workers, queue_max, items_max, message_bytes_max, wait_max_us;
+    int64_t workers; /* 0: one per core */
+    int64_t queue_max, items_max, message_bytes_max, wait_max_us;
+    int64_t grace_us; /* of the drain at SIGTERM */
 };
 struct rk_admin_conf {
     const char *listen; /* "" : off */
@@ -78,8 +81,8 @@ struct rk_config {
     struct arena arena;
 };
 
-/* `sets`: "section.key=value" overrides. An unknown section or key names file, line, key and the
- * nearest right one. */
+/* `sets`: "section.key=value" overrides; of the tree sections too ("model.experts=8"). An unknown
+ * section or key names file, line, key and the nearest right one. path NULL: defaults only. */
 enum status rk_config_load(const char *path, const char *const *sets, int n_sets, struct rk_config **out);
 enum status rk_config_parse(struct slice yaml, const char *name, const char *const *sets, int n_sets,
                             struct rk_config **out);

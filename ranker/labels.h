@@ -26,6 +26,7 @@ struct rk_tasks {
     struct rk_task_rule *rules;  /* [n] */
 };
 struct rk_labels; /* the running join */
+extern const struct conf_item rk_examples_items[], rk_task_items[]; /* for docs/config.md */
 
 /* Reads the sections `examples` and `tasks`. */
 enum status rk_tasks_read(const struct node *root, const char *file, struct arena *a, struct rk_tasks *out);
