@@ -1,0 +1,78 @@
+/* kernel.h: the inner loops of scoring, per instruction set, behind one table.
+ *
+ * A *tile* is `mr` rows by one panel of `nr` columns, kept in registers over the whole of k:
+ *
+ *     out[r, c] = end( start[c] + sum_k a[r, k] w[k, c] )
+ *
+ * k runs upwards in every tile of every height, so a row's result is the same bits whatever rows
+ * stand beside it. What happens to the sums (`end`) happens in registers: they are stored in the
+ * next layer's type, or weighed by a gate and added to the tasks' sums, or dotted with a tower's
+ * last layer. Weights come packed (pack.h), activations row-major as they are.
+ *
+ * Pure functions on the caller's memory; any thread. */
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "moe/cpu.h"
+
+enum moe_end {
+    MOE_END_F32,  /* out: float */
+    MOE_END_BF16, /* out: uint16_t, rounded to nearest even */
+    MOE_END_U8,   /* out: uint8_t, rounded, clamped to 0..255; the unit stands in scale and start */
+    MOE_END_MIX,  /* for each mix: sum[row] += gate[row] * x */
+    MOE_END_DOT,  /* dot_out[row] += sum_c x dot[c] */
+};
+
+/* One task's sum that an expert adds to. */
+struct moe_mix {
+    float *sum;        /* [rows x sum_stride], at the panel's first column */
+    const float *gate; /* gate[r * gate_stride]: the expert's weight for row r */
+    bool first;        /* write, not add */
+};
+
+struct moe_tile {
+    const void *a;   /* [mr x steps] floats, bf16 pairs or u8 quads */
+    size_t a_stride; /* bytes from row to row */
+    const void *w;   /* one panel: [steps x nr], see pack.h */
+    int steps;
+    const float *start; /* [nr] bias, or the request's user vector */
+    const float *scale; /* [nr] int8 only: value of one unit of the integer sum */
+    bool relu;
+    enum moe_end end;
+    void *out;                 /* F32, BF16, U8: [mr x nr] */
+    size_t out_stride;         /* bytes */
+    const struct moe_mix *mix; /* [n_mix] */
+    int n_mix;
+    const int *rows; /* [mr] where the sums of a row are: index into sum and gate; NULL: 0, 1, .. */
+    size_t sum_stride, gate_stride; /* floats */
+    const float *dot;               /* [nr] */
+    float *dot_out;                 /* [mr] */
+    bool dot_first;                 /* write dot_base + the sum, not add */
+    float dot_base;
+};
+
+typedef void moe_tile_fn(const struct moe_tile *t);
+#define MOE_MR_MAX 14
+#define MOE_LANES  16 /* a gate's weights stand in groups of 16, padded with zeros */
+
+/* One instruction set. Elementwise counts are multiples of MOE_LANES: buffers are padded. */
+struct moe_kernels {
+    const char *name;            /* "avx512" */
+    int nr;                      /* columns of a panel */
+    int mr[3];                   /* rows of the highest tile, per precision; 0: no such kernel */
+    moe_tile_fn *const *tile[3]; /* [mr] tile[precision][m - 1]: tiles of m rows */
+
+    void (*sigmoid)(float *x, int n); /* x = 1 / (1 + exp(-x)) */
+    /* Softmax over the first `lanes` floats of each row, in place; what is left of the last group
+     * of 16 becomes 0. */
+    void (*softmax)(float *x, size_t stride, int rows, int lanes);
+    /* Where there are such tiles. bf16: to nearest even; u8: clamp(round(x * per_unit[i]) + zero)
+     */
+    void (*bf16)(const float *x, uint16_t *out, int n);
+    void (*u8)(const float *x, const float *per_unit /* [n] */, int zero, uint8_t *out, int n);
+};
+
+/* The best set for `cpu`. Never NULL. */
+const struct moe_kernels *moe_kernels_for(const struct moe_cpu *cpu);
+extern const struct moe_kernels moe_kernels_avx512, moe_kernels_avx2, moe_kernels_portable;
