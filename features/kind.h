@@ -26,10 +26,12 @@ struct feat_read {
     int64_t now_us;
     struct arena *arena;
     const struct feat_record *records[FEAT_SCOPES]; /* global, user, session: NULL when unknown */
-    const struct feat_record **items;               /* [n_rows] candidates' records, NULL: unknown */
+    const struct feat_record **items; /* [n_rows] candidates' records, NULL: unknown */
     int n_rows;
-    struct feat_state *state;  /* for records of other items (match of last-N) */
-    void **scratch;            /* [n_features] what begin() left for its feature */
+    uint64_t tenant_hash, user_key, session_key; /* keys: 0 when the request names none */
+    const uint64_t *item_keys;                   /* [n_rows] */
+    struct feat_state *state;                    /* for records of other items (match of last-N) */
+    void **scratch; /* [n_features] what begin() left for its feature */
 };
 
 struct feat_kind {
@@ -41,26 +43,34 @@ struct feat_kind {
     enum status (*check)(struct feat_plan *plan, struct feat *f);
     /* Appends the cell's new bytes to `out` and returns true, or returns false and leaves `out`
      * when the event changes nothing. `old` is empty for a fresh cell. NULL: stateless. */
-    bool (*apply)(const struct feat *f, const struct feat_update *u, struct slice old, struct buf *out);
+    bool (*apply)(const struct feat *f, const struct feat_update *u, struct slice old,
+                  struct buf *out);
     /* Once per request, before the rows; leaves its work in r->scratch[f->number]. Optional. */
     void (*begin)(const struct feat *f, struct feat_read *r);
     /* Query-side features: called once with row -1. Candidate-side: once per row.
      * dense [f->n_columns] starts as NaN, ids [f->n_slots] as 0. */
-    void (*extract)(const struct feat *f, struct feat_read *r, int row, float *dense, uint32_t *ids);
+    void (*extract)(const struct feat *f, struct feat_read *r, int row, float *dense,
+                    uint32_t *ids);
     /* Appends the canonical bytes of `cell` as of `now_us`: what no reader at or after now_us, and
-     * no late event within the lateness, can see any more is left out. NULL: the bytes as they are. */
+     * no late event within the lateness, can see any more is left out. NULL: the bytes as they are.
+     */
     void (*expire)(const struct feat *f, int64_t now_us, struct slice cell, struct buf *out);
 };
 
+#define FEAT_KIND(name) extern const struct feat_kind feat_kind_##name;
+#include "features/kinds.def"
+#undef FEAT_KIND
 /* All kinds, in kinds.def's order, NULL-ended. */
 extern const struct feat_kind *const feat_kinds[];
 const struct feat_kind *feat_kind_find(struct slice name);
 
 /* Helpers for kinds. */
-struct slice feat_record_cell(const struct feat_record *rec, int index); /* empty when rec is NULL */
+struct slice feat_record_cell(const struct feat_record *rec,
+                              int index); /* empty when rec is NULL */
 /* Remembered fields of a record. */
 bool feat_record_number(const struct feat_record *rec, int slot, double *out);
 int feat_record_ids(const struct feat_record *rec, int slot, uint64_t *out /* [FEAT_IDS_MAX] */);
 /* A source's value for row `row` (or the query). */
-bool feat_source_number(const struct feat_source *s, const struct feat_read *r, int row, double *out);
+bool feat_source_number(const struct feat_source *s, const struct feat_read *r, int row,
+                        double *out);
 int feat_source_ids(const struct feat_source *s, const struct feat_read *r, int row, uint64_t *out);

@@ -26,14 +26,27 @@
 enum feat_side { FEAT_USER, FEAT_CONTEXT, FEAT_ITEM, FEAT_CROSS, FEAT_SIDES };
 
 /* Whose state a feature keeps. An entity is a (scope, id). */
-enum feat_scope { FEAT_SCOPE_GLOBAL, FEAT_SCOPE_USER, FEAT_SCOPE_SESSION, FEAT_SCOPE_ITEM, FEAT_SCOPES };
+enum feat_scope {
+    FEAT_SCOPE_GLOBAL,
+    FEAT_SCOPE_USER,
+    FEAT_SCOPE_SESSION,
+    FEAT_SCOPE_ITEM,
+    FEAT_SCOPES
+};
 
 /* Which events a feature counts: "TYPE [where FIELD OP VALUE]". TYPE is an interaction type,
  * "impression" (each item of a shown ranking) or "any" (any interaction). OP: == != >= <= > <. */
 struct feat_match {
     struct slice type;
-    enum { FEAT_MATCH_ALL, FEAT_MATCH_EQ, FEAT_MATCH_NE, FEAT_MATCH_GE, FEAT_MATCH_LE, FEAT_MATCH_GT,
-           FEAT_MATCH_LT } op;
+    enum {
+        FEAT_MATCH_ALL,
+        FEAT_MATCH_EQ,
+        FEAT_MATCH_NE,
+        FEAT_MATCH_GE,
+        FEAT_MATCH_LE,
+        FEAT_MATCH_GT,
+        FEAT_MATCH_LT
+    } op;
     struct slice field;
     struct slice text; /* == and != compare text when the value is not a number */
     double number;
@@ -41,7 +54,8 @@ struct feat_match {
 };
 enum status feat_match_parse(struct arena *a, struct slice text, struct feat_match *out);
 /* `shown`: the impression being looked at, or NULL for an interaction event. */
-bool feat_match_event(const struct feat_match *m, const struct ev_event *e, const struct ev_shown *shown);
+bool feat_match_event(const struct feat_match *m, const struct ev_event *e,
+                      const struct ev_shown *shown);
 
 /* Where a value comes from: item.F and user.F are remembered from item and user events (F "id" is
  * the entity's own id); context.F is a field of the request (or of the ranking event);
@@ -59,10 +73,10 @@ struct feat_field {
     bool as_number; /* kept as a number */
     bool as_ids;    /* kept as hashes of its strings, at most FEAT_IDS_MAX, in order */
 };
-#define FEAT_IDS_MAX 32
-#define FEAT_FIELDS_MAX 64
+#define FEAT_IDS_MAX      32
+#define FEAT_FIELDS_MAX   64
 #define FEAT_FEATURES_MAX 512
-#define FEAT_CELLS_MAX 3 /* cells one feature may own */
+#define FEAT_CELLS_MAX    3 /* cells one feature may own */
 
 /* A cell is the state one feature keeps in one scope: a short run of bytes in the entity's record,
  * written and read by the kind alone. Cell 0 of a scope holds the remembered fields. */
@@ -111,10 +125,10 @@ struct feat_plan {
     int n_tables;
 
     /* widths of the two parts of a row */
-    int side_columns[FEAT_SIDES]; /* dense columns per side */
-    int query_columns;            /* user + context */
-    int cand_columns;             /* item + cross */
-    int query_slots, cand_slots;  /* ids */
+    int side_columns[FEAT_SIDES];           /* dense columns per side */
+    int query_columns;                      /* user + context */
+    int cand_columns;                       /* item + cross */
+    int query_slots, cand_slots;            /* ids */
     const char **query_names, **cand_names; /* column names, [query_columns], [cand_columns] */
 
     int64_t lateness_us;
@@ -133,5 +147,6 @@ void feat_plan_free(struct feat_plan *p);
 enum status feat_plan_source(struct feat_plan *p, struct slice text, bool as_number,
                              struct feat_source *out);
 void feat_plan_cell(struct feat_plan *p, struct feat *f, enum feat_scope scope);
-enum status feat_plan_table(struct feat_plan *p, const char *name, uint32_t rows, int dim, int *out);
+enum status feat_plan_table(struct feat_plan *p, const char *name, uint32_t rows, int dim,
+                            int *out);
 const struct feat *feat_plan_find(const struct feat_plan *p, const char *name); /* NULL: none */

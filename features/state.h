@@ -30,8 +30,8 @@ struct feat_request {
     const struct slice *items; /* [n_items] candidate ids; or NULL and item_keys is set */
     const uint64_t *item_keys; /* [n_items] keys as feat_item_key makes; or NULL */
     int n_items;
-    const struct slice *column_names;   /* [n_columns] per-candidate context numbers */
-    const float *const *column_values;  /* [n_columns][n_items] */
+    const struct slice *column_names;  /* [n_columns] per-candidate context numbers */
+    const float *const *column_values; /* [n_columns][n_items] */
     int n_columns;
 };
 
@@ -90,7 +90,8 @@ struct feat_state_size feat_state_size(struct feat_state *s);
 /* Snapshot: state and offsets in one file, atomically. Load checks the plan's fingerprint
  * (FAILED_PRECONDITION names both) and a checksum (DATA_LOSS). */
 enum status feat_state_save(struct feat_state *s, const char *path);
-enum status feat_state_load(const struct feat_plan *plan, const char *path, struct feat_state **out);
+enum status feat_state_load(const struct feat_plan *plan, const char *path,
+                            struct feat_state **out);
 
 /* Canonical dump: one line of JSON per entity, sorted by scope and key, expired buckets left out as
  * of `as_of_us` (0: the greatest event time seen), then the applied offsets. Equal states give

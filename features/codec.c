@@ -1,0 +1,107 @@
+/* codec.c: packing of times, numbers and stamps. Every value has exactly one encoding, since equal
+ * states must be equal bytes. */
+#include "features/codec.h"
+#include <math.h>
+
+enum { TIME_S, TIME_MS, TIME_US, TIME_RAW };
+enum { NUMBER_MISSING, NUMBER_F64, NUMBER_F32, NUMBER_WHOLE };
+
+void feat_put_time(struct buf *b, int64_t time_us) {
+    uint64_t t = (uint64_t)time_us;
+    if (t % 1000000 == 0 && t / 1000000 < 1ull << 61) {
+        buf_add_varint(b, (t / 1000000) << 2 | TIME_S);
+    } else if (t % 1000 == 0 && t / 1000 < 1ull << 61) {
+        buf_add_varint(b, (t / 1000) << 2 | TIME_MS);
+    } else if (t < 1ull << 61) {
+        buf_add_varint(b, t << 2 | TIME_US);
+    } else {
+        buf_add_varint(b, TIME_RAW);
+        buf_add_u64(b, t);
+    }
+}
+
+int64_t feat_get_time(struct cursor *c) {
+    uint64_t v = cursor_varint(c);
+    switch (v & 3) {
+    case TIME_S:
+        return (int64_t)((v >> 2) * 1000000);
+    case TIME_MS:
+        return (int64_t)((v >> 2) * 1000);
+    case TIME_US:
+        return (int64_t)(v >> 2);
+    default:
+        return (int64_t)cursor_u64(c);
+    }
+}
+
+static bool is_whole(double v) { return fabs(v) < (double)(1 << 30) && v == (double)(int64_t)v; }
+
+void feat_put_number(struct buf *b, double v) {
+    union {
+        float f;
+        uint32_t u;
+    } f32 = {.f = (float)v};
+    union {
+        double f;
+        uint64_t u;
+    } f64 = {.f = v};
+    if (!isfinite(v)) {
+        buf_add_varint(b, NUMBER_MISSING);
+    } else if (is_whole(v)) {
+        buf_add_varint(b, NUMBER_WHOLE + zigzag((int64_t)v));
+    } else if ((double)f32.f == v) {
+        buf_add_varint(b, NUMBER_F32);
+        buf_add_u32(b, f32.u);
+    } else {
+        buf_add_varint(b, NUMBER_F64);
+        buf_add_u64(b, f64.u);
+    }
+}
+
+double feat_get_number(struct cursor *c) {
+    union {
+        float f;
+        uint32_t u;
+    } f32;
+    union {
+        double f;
+        uint64_t u;
+    } f64;
+    uint64_t v = cursor_varint(c);
+    switch (v) {
+    case NUMBER_MISSING:
+        return NAN;
+    case NUMBER_F64:
+        f64.u = cursor_u64(c);
+        return f64.f;
+    case NUMBER_F32:
+        f32.u = cursor_u32(c);
+        return (double)f32.f;
+    default:
+        return (double)unzigzag(v - NUMBER_WHOLE);
+    }
+}
+
+int feat_stamp_compare(struct feat_stamp a, struct feat_stamp b) {
+    if (a.time_us != b.time_us)
+        return a.time_us < b.time_us ? -1 : 1;
+    if (a.partition != b.partition)
+        return a.partition < b.partition ? -1 : 1;
+    if (a.offset != b.offset)
+        return a.offset < b.offset ? -1 : 1;
+    return 0;
+}
+
+void feat_put_stamp(struct buf *b, struct feat_stamp s) {
+    feat_put_time(b, s.time_us);
+    buf_add_varint(b, zigzag(s.partition));
+    buf_add_varint(b, zigzag(s.offset));
+}
+
+struct feat_stamp feat_get_stamp(struct cursor *c) {
+    struct feat_stamp s;
+    s.time_us = feat_get_time(c);
+    s.partition = (int32_t)unzigzag(cursor_varint(c));
+    s.offset = unzigzag(cursor_varint(c));
+    return s;
+}

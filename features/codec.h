@@ -1,0 +1,24 @@
+/* codec.h: how times, numbers and stamps are packed inside cells. All readers take a cursor, so
+ * hostile bytes end in `bad`, never past the end. */
+#pragma once
+#include <stdbool.h>
+#include <stdint.h>
+#include "base/buf.h"
+
+/* Microseconds >= 0. Whole seconds and milliseconds are written as such: 2-5 bytes, not 8. */
+void feat_put_time(struct buf *b, int64_t time_us);
+int64_t feat_get_time(struct cursor *c);
+
+/* A number: whole ones as varints, float-exact ones as 4 bytes, the rest as 8. NaN is "missing". */
+void feat_put_number(struct buf *b, double v);
+double feat_get_number(struct cursor *c);
+
+/* The order in which "last" is judged, whatever the order of arrival. */
+struct feat_stamp {
+    int64_t time_us;
+    int32_t partition;
+    int64_t offset;
+};
+int feat_stamp_compare(struct feat_stamp a, struct feat_stamp b); /* <0, 0, >0 */
+void feat_put_stamp(struct buf *b, struct feat_stamp s);
+struct feat_stamp feat_get_stamp(struct cursor *c);

@@ -1,0 +1,186 @@
+/* extract.c: rows of one request: the records are looked up once, in groups; then feature by
+ * feature over all candidates, so that each kind's code stays hot. Total: what is unknown is NaN
+ * or id 0, never an error. Nothing is allocated but from the request's arena. */
+#include "features/claim.h"
+#include "features/keys.h"
+#include "features/state_parts.h"
+#include <math.h>
+
+void feat_state_read_begin(struct feat_state *s) { pthread_rwlock_rdlock(&s->lock); }
+void feat_state_read_end(struct feat_state *s) { pthread_rwlock_unlock(&s->lock); }
+
+void feat_state_records(struct feat_state *s, struct arena *a, enum feat_scope scope,
+                        const uint64_t *keys, int n, const struct feat_record **out) {
+    size_t view_bytes = feat_record_view_bytes(s->plan, scope);
+    struct slice *bytes = arena_alloc(a, (size_t)n * sizeof *bytes);
+    s->ops->fetch(s->store, scope, keys, n, bytes);
+    char *views = arena_alloc(a, (size_t)n * view_bytes);
+    for (int i = 0; i < n; i++)
+        out[i] = bytes[i].n == 0
+                     ? NULL
+                     : feat_record_view(s->plan, scope, bytes[i], views + (size_t)i * view_bytes);
+}
+
+const struct feat_record *feat_state_record(struct feat_state *s, struct arena *a,
+                                            enum feat_scope scope, uint64_t key) {
+    const struct feat_record *r = NULL;
+    if (key != 0)
+        feat_state_records(s, a, scope, &key, 1, &r);
+    return r;
+}
+
+const struct feat_record *feat_read_record(const struct feat_read *r, enum feat_scope scope,
+                                           int row) {
+    if (scope == FEAT_SCOPE_ITEM)
+        return row < 0 ? NULL : r->items[row];
+    return r->records[scope];
+}
+
+bool feat_read_names(const struct feat_read *r, enum feat_scope scope, int row) {
+    switch (scope) {
+    case FEAT_SCOPE_USER:
+        return r->user_key != 0;
+    case FEAT_SCOPE_SESSION:
+        return r->session_key != 0;
+    case FEAT_SCOPE_ITEM:
+        return row >= 0 && r->item_keys[row] != 0;
+    default:
+        return true;
+    }
+}
+
+/* ---- sources ---- */
+
+static const struct ev_value *context_value(const struct feat_source *s,
+                                            const struct feat_read *r) {
+    return ev_field_get(r->request->context, r->request->n_context, s->field.p);
+}
+
+static bool candidate_number(const struct feat_source *s, const struct feat_read *r, int row,
+                             double *out) {
+    for (int i = 0; row >= 0 && i < r->request->n_columns; i++) {
+        if (!slice_equal(r->request->column_names[i], s->field))
+            continue;
+        double v = (double)r->request->column_values[i][row];
+        if (!isfinite(v))
+            return false;
+        *out = v;
+        return true;
+    }
+    return false;
+}
+
+static const struct feat_record *source_record(const struct feat_source *s,
+                                               const struct feat_read *r, int row) {
+    return feat_read_record(r, s->from == FEAT_FROM_ITEM ? FEAT_SCOPE_ITEM : FEAT_SCOPE_USER, row);
+}
+
+bool feat_source_number(const struct feat_source *s, const struct feat_read *r, int row,
+                        double *out) {
+    if (s->from == FEAT_FROM_CANDIDATE)
+        return candidate_number(s, r, row, out);
+    if (s->from == FEAT_FROM_CONTEXT) {
+        const struct ev_value *v = context_value(s, r);
+        return v != NULL && ev_value_number(v, out) && isfinite(*out);
+    }
+    return feat_record_number(source_record(s, r, row), s->slot, out);
+}
+
+int feat_source_ids(const struct feat_source *s, const struct feat_read *r, int row,
+                    uint64_t *out) {
+    double number;
+    if (s->from == FEAT_FROM_CANDIDATE) {
+        if (!candidate_number(s, r, row, &number))
+            return 0;
+        out[0] = feat_number_key(number);
+        return 1;
+    }
+    if (s->from == FEAT_FROM_CONTEXT) {
+        const struct ev_value *v = context_value(s, r);
+        return v == NULL ? 0 : feat_value_keys(v, out);
+    }
+    if (s->slot >= 0)
+        return feat_record_ids(source_record(s, r, row), s->slot, out);
+    uint64_t key = s->from == FEAT_FROM_ITEM ? r->item_keys[row] : r->user_key; /* X.id */
+    out[0] = key;
+    return key != 0;
+}
+
+/* ---- rows ---- */
+
+static const uint64_t *item_keys(struct arena *a, uint64_t tenant,
+                                 const struct feat_request *request) {
+    if (request->item_keys != NULL)
+        return request->item_keys;
+    uint64_t *keys = arena_alloc(a, (size_t)request->n_items * sizeof *keys);
+    for (int i = 0; i < request->n_items; i++)
+        keys[i] = feat_entity_key(tenant, request->items[i]);
+    return keys;
+}
+
+static void open_read(struct feat_state *s, struct arena *a, const struct feat_request *request,
+                      int64_t now_us, struct feat_read *r) {
+    uint64_t tenant = feat_tenant_hash(request->tenant);
+    *r = (struct feat_read){.plan = s->plan,
+                            .request = request,
+                            .now_us = now_us,
+                            .arena = a,
+                            .n_rows = request->n_items,
+                            .state = s,
+                            .tenant_hash = tenant,
+                            .user_key = feat_entity_key(tenant, request->user),
+                            .session_key = feat_entity_key(tenant, request->session)};
+    r->scratch = ARENA_ARRAY(a, void *, s->plan->n_features);
+    r->records[FEAT_SCOPE_GLOBAL] =
+        feat_state_record(s, a, FEAT_SCOPE_GLOBAL, feat_global_key(tenant));
+    r->records[FEAT_SCOPE_USER] = feat_state_record(s, a, FEAT_SCOPE_USER, r->user_key);
+    r->records[FEAT_SCOPE_SESSION] = feat_state_record(s, a, FEAT_SCOPE_SESSION, r->session_key);
+    r->item_keys = item_keys(a, tenant, request);
+    r->items = arena_alloc(a, (size_t)r->n_rows * sizeof *r->items);
+    feat_state_records(s, a, FEAT_SCOPE_ITEM, r->item_keys, r->n_rows, r->items);
+}
+
+static float *missing(struct arena *a, size_t n) {
+    float *v = arena_alloc_aligned(a, n * sizeof *v);
+    for (size_t i = 0; i < n; i++)
+        v[i] = NAN;
+    return v;
+}
+
+static void extract_feature(const struct feat *f, struct feat_read *r, struct feat_rows *rows) {
+    if (f->side == FEAT_USER || f->side == FEAT_CONTEXT) {
+        f->kind->extract(f, r, -1, rows->query + f->column, rows->query_ids + f->slot);
+        return;
+    }
+    float *dense = rows->cand + f->column;
+    uint32_t *ids = rows->cand_ids + f->slot;
+    for (int row = 0; row < r->n_rows; row++) {
+        f->kind->extract(f, r, row, dense, ids);
+        dense += r->plan->cand_columns;
+        ids += r->plan->cand_slots;
+    }
+}
+
+void feat_state_extract(struct feat_state *s, struct arena *a, const struct feat_request *request,
+                        int64_t now_us, struct feat_rows *out) {
+    const struct feat_plan *p = s->plan;
+    struct feat_read r;
+    open_read(s, a, request, now_us, &r);
+    size_t n = (size_t)r.n_rows;
+    struct feat_rows rows = {.n_rows = r.n_rows};
+    rows.query = missing(a, (size_t)p->query_columns);
+    rows.query_ids = ARENA_ARRAY(a, uint32_t, p->query_slots);
+    rows.cand = missing(a, n * (size_t)p->cand_columns);
+    rows.cand_ids = ARENA_ARRAY(a, uint32_t, n * (size_t)p->cand_slots);
+    for (int i = 0; i < p->n_features; i++)
+        if (p->features[i]->kind->begin != NULL)
+            p->features[i]->kind->begin(p->features[i], &r);
+    for (int i = 0; i < p->n_features; i++)
+        if (p->features[i]->n_columns + p->features[i]->n_slots > 0)
+            extract_feature(p->features[i], &r, &rows);
+    if (r.records[FEAT_SCOPE_USER] != NULL)
+        rows.user_epoch = r.records[FEAT_SCOPE_USER]->epoch;
+    for (int i = 0; i < r.n_rows; i++)
+        rows.n_unknown += r.items[i] == NULL;
+    *out = rows;
+}

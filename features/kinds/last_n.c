@@ -1,0 +1,195 @@
+/* last_n.c: the last N items a user or session had to do with: the N greatest by (event time,
+ * partition, offset), so that no order of arrival shows. Impressions of one ranking share a stamp;
+ * among them the lower on the page counts as later.
+ *
+ * Cell: n varint, then newest first: item key u64 | time | partition | offset | value, the middle
+ * three as steps back from the entry before. As ids of the items it is the classic "watched before"
+ * input of YouTube's ranking network (Covington et al. 2016); match.c crosses it with a candidate.
+ */
+#include "features/kinds/last_n.h"
+#include "features/claim.h"
+#include "features/kinds/ids.h"
+#include <math.h>
+
+enum { SCOPE_USER, SCOPE_SESSION };
+
+struct params {
+    const char *on_text, *value_field, *table;
+    int scope;
+    int64_t n, slots;
+    bool embed;
+    struct feat_match on;
+    const struct feat_ids *ids; /* of the table; NULL: no output of its own */
+};
+
+static const struct conf_item items[] = {
+    CONF_ENUM(struct params, scope, "scope", "user", "user|session", "Whose items."),
+    CONF_STRING(struct params, on_text, "on", NULL,
+                "Which events: TYPE [where FIELD OP VALUE]; TYPE may be impression or any."),
+    CONF_INT(struct params, n, "n", "50", 1, FEAT_LAST_MAX, "items", "How many are kept."),
+    CONF_STRING(struct params, value_field, "value_field", "",
+                "A number of the event kept with each item, as a rating."),
+    CONF_BOOL(struct params, embed, "embed", "false",
+              "Output the items' ids into table; otherwise the list only serves match and "
+              "time_since."),
+    CONF_STRING(struct params, table, "table", "",
+                "Embedding table of an earlier category feature of item.id."),
+    CONF_INT(struct params, slots, "slots", "0", 0, FEAT_LAST_MAX, "ids",
+             "How many ids are output, the newest; 0: n."),
+    CONF_END};
+
+static enum status check_table(struct feat_plan *p, struct feat *f) {
+    struct params *m = f->params;
+    if (!m->embed) {
+        if (m->table[0] != '\0' || m->slots > 0)
+            return fail(STATUS_INVALID_ARGUMENT, "%s: has a meaning only with embed: true",
+                        m->table[0] != '\0' ? "table" : "slots");
+        return STATUS_OK;
+    }
+    int dim = 0;
+    m->ids = feat_category_item_ids(p, m->table, &dim);
+    if (m->ids == NULL)
+        return fail(STATUS_INVALID_ARGUMENT,
+                    "table: no earlier category feature with source item.id embeds into '%s'",
+                    m->table);
+    f->n_slots = (int)(m->slots > 0 && m->slots < m->n ? m->slots : m->n);
+    return feat_plan_table(p, m->table, m->ids->rows, dim, &f->table);
+}
+
+static enum status check(struct feat_plan *p, struct feat *f) {
+    struct params *m = f->params;
+    TRY(feat_claim_match(p, "on", m->on_text, &m->on));
+    TRY(check_table(p, f));
+    feat_plan_cell(p, f, feat_last_scope(f));
+    f->side = feat_scope_side(feat_last_scope(f));
+    return STATUS_OK;
+}
+
+/* ---- reading ---- */
+
+enum feat_scope feat_last_scope(const struct feat *f) {
+    const struct params *m = f->params;
+    return m->scope == SCOPE_USER ? FEAT_SCOPE_USER : FEAT_SCOPE_SESSION;
+}
+
+bool feat_last_has_value(const struct feat *f) {
+    return ((const struct params *)f->params)->value_field[0] != '\0';
+}
+
+struct slice feat_last_cell(const struct feat *f, const struct feat_read *r) {
+    return feat_record_cell(r->records[feat_last_scope(f)], f->cells[0].index);
+}
+
+bool feat_last_named(const struct feat *f, const struct feat_read *r) {
+    return feat_read_names(r, feat_last_scope(f), -1);
+}
+
+int feat_last_open(const struct feat *f, struct slice cell, struct feat_last_reader *r) {
+    *r = (struct feat_last_reader){.c = cursor_of(cell.p, cell.n),
+                                   .has_value = feat_last_has_value(f)};
+    if (cell.n > 0)
+        r->left = cursor_varint(&r->c);
+    if (r->left > FEAT_LAST_MAX)
+        r->left = 0; /* damaged */
+    return (int)r->left;
+}
+
+bool feat_last_next(struct feat_last_reader *r, struct feat_last_entry *out) {
+    if (r->left == 0)
+        return false;
+    bool first = r->at.item == 0;
+    struct feat_stamp *s = &r->at.stamp;
+    r->left--;
+    r->at.item = cursor_u64(&r->c);
+    int64_t time_us = feat_get_time(&r->c);
+    s->time_us = first ? time_us : (int64_t)((uint64_t)s->time_us - (uint64_t)time_us);
+    s->partition = (int32_t)((uint32_t)s->partition + (uint32_t)unzigzag(cursor_varint(&r->c)));
+    s->offset = (int64_t)((uint64_t)s->offset + (uint64_t)unzigzag(cursor_varint(&r->c)));
+    r->at.value = r->has_value ? feat_get_number(&r->c) : (double)NAN;
+    *out = r->at;
+    return !r->c.bad;
+}
+
+/* ---- writing ---- */
+
+/* Appends `e` relative to `last`, which is all zero for the first. */
+static void put(const struct params *m, const struct feat_last_entry *last,
+                const struct feat_last_entry *e, struct buf *out) {
+    bool first = last->item == 0;
+    buf_add_u64(out, e->item);
+    feat_put_time(out, first ? e->stamp.time_us : last->stamp.time_us - e->stamp.time_us);
+    buf_add_varint(out, zigzag((int64_t)e->stamp.partition - last->stamp.partition));
+    buf_add_varint(out,
+                   zigzag((int64_t)((uint64_t)e->stamp.offset - (uint64_t)last->stamp.offset)));
+    if (m->value_field[0] != '\0')
+        feat_put_number(out, e->value);
+}
+
+/* Copies the old cell up to the place of `e`, writes `e`, writes the next one anew (it is relative
+ * to `e` now), and copies the rest up to the N-th. False when `e` is older than all N. */
+static bool insert(const struct feat *f, const struct feat_last_entry *e, struct slice old,
+                   struct buf *out) {
+    const struct params *m = f->params;
+    struct feat_last_reader r;
+    struct feat_last_entry last = {0}, at;
+    int n = feat_last_open(f, old, &r), i = 0;
+    const uint8_t *head = r.c.p, *split = r.c.p;
+    bool more = feat_last_next(&r, &at);
+    for (; more && feat_stamp_compare(at.stamp, e->stamp) > 0; i++) {
+        last = at;
+        split = r.c.p;
+        more = feat_last_next(&r, &at);
+    }
+    if (i >= m->n)
+        return false;
+    buf_add_varint(out, (uint64_t)(n < m->n ? n + 1 : m->n));
+    buf_add(out, head, (size_t)(split - head));
+    put(m, &last, e, out);
+    if (!more || i + 1 >= m->n)
+        return true;
+    put(m, e, &at, out);
+    const uint8_t *tail = r.c.p;
+    for (i += 2; i < m->n && feat_last_next(&r, &at); i++)
+        ;
+    buf_add(out, tail, (size_t)(r.c.p - tail));
+    return true;
+}
+
+static bool apply(const struct feat *f, const struct feat_update *u, struct slice old,
+                  struct buf *out) {
+    const struct params *m = f->params;
+    const struct ev_event *e = u->event;
+    if (u->item_key == 0 || !feat_match_event(&m->on, e, u->shown))
+        return false;
+    struct feat_last_entry entry = {
+        u->item_key, {e->event_time_us, e->source.partition, e->source.offset}, (double)NAN};
+    if (m->value_field[0] != '\0') {
+        const struct ev_value *v =
+            u->shown != NULL ? ev_field_get(u->shown->fields, u->shown->n_fields, m->value_field)
+                             : ev_field_get(e->fields, e->n_fields, m->value_field);
+        if (v != NULL)
+            ev_value_number(v, &entry.value);
+    }
+    return insert(f, &entry, old, out);
+}
+
+static void extract(const struct feat *f, struct feat_read *r, int row, float *dense,
+                    uint32_t *ids) {
+    (void)row, (void)dense;
+    const struct params *m = f->params;
+    struct feat_last_reader reader;
+    struct feat_last_entry e;
+    feat_last_open(f, feat_last_cell(f, r), &reader);
+    for (int i = 0; i < f->n_slots && feat_last_next(&reader, &e); i++)
+        ids[i] = feat_ids_of(m->ids, r->tenant_hash, e.item);
+}
+
+const struct feat_kind feat_kind_last_n = {
+    .name = "last_n",
+    .doc = "The last items of a user or session, as ids, and for match and time_since.",
+    .params = items,
+    .params_bytes = sizeof(struct params),
+    .check = check,
+    .apply = apply,
+    .extract = extract,
+};

@@ -1,0 +1,31 @@
+/* last_n.h: reading the last-N cell, for the kinds that build on it (match, time_since) and for
+ * lists of a user's items. */
+#pragma once
+#include "features/codec.h"
+#include "features/kind.h"
+
+struct feat_last_entry {
+    uint64_t item; /* entity key */
+    struct feat_stamp stamp;
+    double value; /* NaN: none */
+};
+
+/* Newest first. */
+struct feat_last_reader {
+    struct cursor c;
+    uint64_t left;
+    bool has_value;
+    struct feat_last_entry at; /* what the next one is written relative to */
+};
+/* `f` is of kind last_n. Returns the number of entries. */
+int feat_last_open(const struct feat *f, struct slice cell, struct feat_last_reader *r);
+bool feat_last_next(struct feat_last_reader *r, struct feat_last_entry *out);
+
+enum feat_scope feat_last_scope(const struct feat *f);
+bool feat_last_has_value(const struct feat *f);
+/* The request's cell; empty when unknown. */
+struct slice feat_last_cell(const struct feat *f, const struct feat_read *r);
+/* Does the request name the user or session whose list this is? */
+bool feat_last_named(const struct feat *f, const struct feat_read *r);
+
+#define FEAT_LAST_MAX 1000

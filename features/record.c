@@ -1,0 +1,114 @@
+/* record.c: from an entity's bytes to a view with random access, and back. A view is made once per
+ * entity and request, so that the features of a row do not scan the record again and again. */
+#include "features/record.h"
+#include "features/kind.h"
+#include <assert.h>
+#include <math.h>
+
+size_t feat_record_view_bytes(const struct feat_plan *p, enum feat_scope scope) {
+    size_t n = sizeof(struct feat_record) + (size_t)p->n_cells[scope] * sizeof(struct feat_span) +
+               (size_t)p->n_fields[scope] * sizeof(uint32_t);
+    return (n + 15) & ~(size_t)15;
+}
+
+void feat_record_put_head(struct buf *b, enum feat_scope scope, uint64_t key, uint64_t epoch,
+                          struct slice tenant, struct slice id) {
+    buf_add_byte(b, (uint8_t)scope);
+    buf_add_u64(b, key);
+    buf_add_varint(b, epoch);
+    if (scope != FEAT_SCOPE_ITEM)
+        return;
+    buf_add_varint(b, tenant.n);
+    buf_add(b, tenant.p, tenant.n);
+    buf_add_varint(b, id.n);
+    buf_add(b, id.p, id.n);
+}
+
+uint64_t feat_record_key(struct slice bytes) {
+    uint64_t key = 0;
+    for (int i = 0; i < 8; i++)
+        key |= (uint64_t)(uint8_t)bytes.p[1 + i] << (8 * i);
+    return key;
+}
+
+/* Where each remembered field's value stands. */
+static bool view_fields(const struct feat_plan *p, struct feat_record *r) {
+    memset(r->fields, 0, (size_t)r->n_fields * sizeof *r->fields);
+    if (r->cells[0].n == 0)
+        return true;
+    struct feat_field_state states[FEAT_FIELDS_MAX];
+    struct slice cell = {(const char *)r->p + r->cells[0].at, r->cells[0].n};
+    if (!feat_fields_read(p, r->scope, cell, states))
+        return false;
+    for (int slot = 0; slot < r->n_fields; slot++)
+        if (states[slot].value.n > 0)
+            r->fields[slot] = (uint32_t)((const uint8_t *)states[slot].value.p - r->p);
+    return true;
+}
+
+struct feat_record *feat_record_view(const struct feat_plan *p, enum feat_scope scope,
+                                     struct slice bytes, void *memory) {
+    struct feat_record *r = memory;
+    *r = (struct feat_record){.p = (const uint8_t *)bytes.p,
+                              .n = (uint32_t)bytes.n,
+                              .scope = scope,
+                              .n_cells = p->n_cells[scope],
+                              .n_fields = p->n_fields[scope],
+                              .names = p->fields[scope]};
+    r->cells = (struct feat_span *)(r + 1);
+    r->fields = (uint32_t *)(r->cells + r->n_cells);
+    struct cursor c = cursor_of(bytes.p, bytes.n);
+    if (bytes.n > UINT32_MAX || cursor_u8(&c) != (uint8_t)scope)
+        return NULL;
+    r->key = cursor_u64(&c);
+    r->epoch = cursor_varint(&c);
+    if (scope == FEAT_SCOPE_ITEM) {
+        r->tenant = cursor_bytes(&c, (size_t)cursor_varint(&c));
+        r->id = cursor_bytes(&c, (size_t)cursor_varint(&c));
+    }
+    for (int i = 0; i < r->n_cells; i++) {
+        uint64_t n = c.p < c.end ? cursor_varint(&c) : 0;
+        r->cells[i] = (struct feat_span){(uint32_t)(c.p - r->p), (uint32_t)n};
+        cursor_bytes(&c, (size_t)n);
+    }
+    if (c.bad || c.p != c.end || !view_fields(p, r))
+        return NULL;
+    return r;
+}
+
+struct slice feat_record_cell(const struct feat_record *rec, int index) {
+    if (rec == NULL)
+        return (struct slice){NULL, 0};
+    assert(index >= 0 && index < rec->n_cells);
+    return (struct slice){(const char *)rec->p + rec->cells[index].at, rec->cells[index].n};
+}
+
+static bool field_cursor(const struct feat_record *rec, int slot, struct cursor *c) {
+    if (rec == NULL || slot < 0 || rec->fields[slot] == 0)
+        return false;
+    *c = cursor_of(rec->p + rec->fields[slot], rec->n - rec->fields[slot]);
+    return true;
+}
+
+bool feat_record_number(const struct feat_record *rec, int slot, double *out) {
+    struct cursor c;
+    if (!field_cursor(rec, slot, &c) || !rec->names[slot].as_number)
+        return false;
+    double v = feat_get_number(&c);
+    if (isnan(v))
+        return false;
+    *out = v;
+    return true;
+}
+
+int feat_record_ids(const struct feat_record *rec, int slot, uint64_t *out) {
+    struct cursor c;
+    if (!field_cursor(rec, slot, &c) || !rec->names[slot].as_ids)
+        return 0;
+    if (rec->names[slot].as_number)
+        feat_get_number(&c);
+    uint64_t n = cursor_varint(&c);
+    for (uint64_t i = 0; i < n; i++)
+        out[i] = cursor_u64(&c);
+    return (int)n;
+}

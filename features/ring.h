@@ -1,0 +1,40 @@
+/* ring.h: whole-number counts per event-time bucket, one ring for many windows.
+ *
+ * Kept are the buckets later than (newest bucket of the cell) - keep, where keep covers the longest
+ * window and the allowed lateness: a function of the set of events, whatever their order. A reader
+ * at `now` counts the buckets in (now's bucket - window, now's bucket]; so a window of 24h over
+ * buckets of 1h is between 23h and 24h long. Cell: newest bucket first, (bucket, counts), later
+ * buckets as distances; empty buckets are not there. */
+#pragma once
+#include "base/buf.h"
+#include "features/plan.h"
+
+#define FEAT_RING_COUNTERS    2
+#define FEAT_RING_BUCKETS_MAX 10000
+
+struct feat_ring {
+    int64_t bucket_us;
+    int64_t window_buckets; /* of the longest window */
+    int64_t keep;           /* buckets kept, lateness included */
+    int n_counters;
+};
+/* Errors name `key`. */
+enum status feat_ring_check(const struct feat_plan *p, const char *key, int64_t bucket_us,
+                            int64_t window_us, int n_counters, struct feat_ring *out);
+
+/* feat_kind.apply's contract: adds add[k] at time_us. */
+bool feat_ring_add(const struct feat_ring *g, struct slice old, int64_t time_us,
+                   const uint64_t *add /* [n_counters] */, struct buf *out);
+void feat_ring_expire(const struct feat_ring *g, int64_t now_us, struct slice cell,
+                      struct buf *out);
+
+/* Newest first. */
+struct feat_ring_reader {
+    struct cursor c;
+    int64_t bucket;
+    uint64_t counts[FEAT_RING_COUNTERS];
+    int n_counters;
+    bool started;
+};
+void feat_ring_open(const struct feat_ring *g, struct slice cell, struct feat_ring_reader *r);
+bool feat_ring_next(struct feat_ring_reader *r);
