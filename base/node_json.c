@@ -69,7 +69,7 @@ static enum status skip_string(struct walk *w) {
 
 static enum status convert_number(struct walk *w, struct node *n) {
     const char *from = w->p;
-    while (w->p < w->end && memchr("+-.0123456789eE", *w->p, 15))
+    while (w->p < w->end && strchr("+-.0123456789eE", *w->p))
         w->p++;
     if (n->number - n->number != 0) {
         w->p = from;
