@@ -27,7 +27,10 @@ bool feat_ring_next(struct feat_ring_reader *r) {
     if (r->c.bad || r->c.p == r->c.end)
         return false;
     uint64_t step = cursor_varint(&r->c);
-    r->bucket = r->started ? (int64_t)((uint64_t)r->bucket - step) : (int64_t)step;
+    if (step > (uint64_t)(r->started ? r->bucket : INT64_MAX))
+        r->c.bad = 1; /* damaged: no bucket is before 1970 */
+    else
+        r->bucket = r->started ? r->bucket - (int64_t)step : (int64_t)step;
     r->started = true;
     for (int k = 0; k < r->n_counters; k++)
         r->counts[k] = cursor_varint(&r->c);

@@ -115,9 +115,10 @@ bool feat_last_next(struct feat_last_reader *r, struct feat_last_entry *out) {
 /* Appends `e` relative to `last`, which is all zero for the first. */
 static void put(const struct params *m, const struct feat_last_entry *last,
                 const struct feat_last_entry *e, struct buf *out) {
-    bool first = last->item == 0;
+    uint64_t time_us = (uint64_t)e->stamp.time_us; /* steps wrap around, if bytes are damaged */
     buf_add_u64(out, e->item);
-    feat_put_time(out, first ? e->stamp.time_us : last->stamp.time_us - e->stamp.time_us);
+    feat_put_time(out,
+                  (int64_t)(last->item == 0 ? time_us : (uint64_t)last->stamp.time_us - time_us));
     buf_add_varint(out, zigzag((int64_t)e->stamp.partition - last->stamp.partition));
     buf_add_varint(out,
                    zigzag((int64_t)((uint64_t)e->stamp.offset - (uint64_t)last->stamp.offset)));

@@ -149,7 +149,7 @@ static void extract_id(const struct work *w, const struct feat_read *r, int row,
     dense[0] = at > 0;
     if (at == 0)
         return;
-    double seconds = (double)(r->now_us - w->times_us[at - 1]) / 1e6;
+    double seconds = ((double)r->now_us - (double)w->times_us[at - 1]) / 1e6;
     dense[1] = feat_scaled(FEAT_SCALE_LOG, seconds > 0 ? seconds : 0);
 }
 

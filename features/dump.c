@@ -1,0 +1,156 @@
+/* dump.c: the state as text in one canonical form: equal states give equal bytes, and `diff` tells
+ * where two differ. Cells stand as hex, but for the remembered fields; what has expired as of the
+ * stated time is left out by each kind's expire(). */
+#include "base/heap.h"
+#include "base/io.h"
+#include "features/keys.h"
+#include "features/state_parts.h"
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static const char *const scope_words[] = {"global", "user", "session", "item"};
+
+static void json_hex(struct json *j, struct slice bytes, struct buf *scratch) {
+    static const char digits[] = "0123456789abcdef";
+    buf_clear(scratch);
+    for (size_t i = 0; i < bytes.n; i++) {
+        buf_add_byte(scratch, (uint8_t)digits[(uint8_t)bytes.p[i] >> 4]);
+        buf_add_byte(scratch, (uint8_t)digits[(uint8_t)bytes.p[i] & 15]);
+    }
+    json_str(j, buf_slice(scratch));
+}
+
+static void json_key64(struct json *j, uint64_t key) {
+    char text[20];
+    snprintf(text, sizeof text, "%016llx", (unsigned long long)key);
+    json_cstr(j, text);
+}
+
+static void dump_fields(const struct feat_plan *p, const struct feat_record *r, struct json *j) {
+    struct feat_field_state states[FEAT_FIELDS_MAX];
+    if (r->cells[0].n == 0 || !feat_fields_read(p, r->scope, feat_record_cell(r, 0), states))
+        return;
+    json_key(j, "fields");
+    json_object(j);
+    for (int slot = 0; slot < r->n_fields; slot++) {
+        const struct feat_field_state *s = &states[slot];
+        if (s->value.n == 0)
+            continue;
+        json_key(j, r->names[slot].name.p);
+        json_array(j); /* time, partition, offset, then the number and the keys */
+        json_int(j, s->stamp.time_us);
+        json_int(j, s->stamp.partition);
+        json_int(j, s->stamp.offset);
+        double number = NAN;
+        if (r->names[slot].as_number) {
+            feat_record_number(r, slot, &number);
+            json_num(j, number);
+        }
+        uint64_t keys[FEAT_IDS_MAX];
+        int n = feat_record_ids(r, slot, keys);
+        for (int i = 0; i < n; i++)
+            json_key64(j, keys[i]);
+        json_array_end(j);
+    }
+    json_object_end(j);
+}
+
+struct dump {
+    struct feat_state *s;
+    int64_t as_of_us;
+    struct buf *out;
+    struct buf cell, hex;
+};
+
+static void dump_cells(struct dump *d, const struct feat_record *r, struct json *j) {
+    json_key(j, "cells");
+    json_object(j);
+    for (int i = 1; i < r->n_cells; i++) {
+        const struct feat *f = d->s->cells[r->scope][i];
+        struct slice cell = feat_record_cell(r, i);
+        buf_clear(&d->cell);
+        if (f->kind->expire != NULL && cell.n > 0) {
+            f->kind->expire(f, d->as_of_us, cell, &d->cell);
+            cell = buf_slice(&d->cell);
+        }
+        if (cell.n == 0)
+            continue;
+        json_key(j, f->name);
+        json_hex(j, cell, &d->hex);
+    }
+    json_object_end(j);
+}
+
+static void dump_record(struct dump *d, const struct feat_record *r) {
+    struct json j;
+    json_begin(&j, d->out);
+    json_object(&j);
+    json_key(&j, "scope");
+    json_cstr(&j, scope_words[r->scope]);
+    json_key(&j, "key");
+    json_key64(&j, r->key);
+    if (r->tenant.n > 0) {
+        json_key(&j, "tenant");
+        json_str(&j, r->tenant);
+    }
+    if (r->id.n > 0) {
+        json_key(&j, "id");
+        json_str(&j, r->id);
+    }
+    json_key(&j, "epoch");
+    json_int(&j, (int64_t)r->epoch);
+    dump_fields(d->s->plan, r, &j);
+    dump_cells(d, r, &j);
+    json_object_end(&j);
+    buf_add_byte(d->out, '\n');
+}
+
+static int by_key(const void *a, const void *b) {
+    uint64_t x = feat_record_key(*(const struct slice *)a);
+    uint64_t y = feat_record_key(*(const struct slice *)b);
+    return x < y ? -1 : x > y;
+}
+
+static void dump_scope(struct dump *d, enum feat_scope scope) {
+    struct feat_state *s = d->s;
+    size_t n = 0;
+    struct slice *all = HEAP_ARRAY(struct slice, s->ops->count(s->store, scope) + 1);
+    for (uint64_t at = 0; s->ops->next(s->store, scope, &at, &all[n]); n++)
+        ;
+    qsort(all, n, sizeof *all, by_key);
+    void *view = heap_alloc(feat_record_view_bytes(s->plan, scope));
+    for (size_t i = 0; i < n; i++) {
+        const struct feat_record *r = feat_record_view(s->plan, scope, all[i], view);
+        if (r != NULL)
+            dump_record(d, r);
+    }
+    heap_free(view);
+    heap_free(all);
+}
+
+static void dump_applied(struct dump *d) {
+    for (int i = 0; i < d->s->n_applied; i++) {
+        const struct feat_applied *a = &d->s->applied[i];
+        buf_printf(d->out, "{\"partition\":%d,\"offset\":%lld,\"clock_us\":%lld}\n", a->partition,
+                   (long long)a->offset, (long long)a->clock_us);
+    }
+}
+
+enum status feat_state_dump(struct feat_state *s, int64_t as_of_us, const char *path) {
+    struct buf out = {0};
+    struct dump d = {.s = s, .as_of_us = as_of_us, .out = &out};
+    pthread_rwlock_rdlock(&s->lock);
+    for (int i = 0; as_of_us == 0 && i < s->n_applied; i++)
+        if (s->applied[i].clock_us > d.as_of_us)
+            d.as_of_us = s->applied[i].clock_us;
+    for (int scope = 0; scope < FEAT_SCOPES; scope++)
+        dump_scope(&d, (enum feat_scope)scope);
+    dump_applied(&d);
+    pthread_rwlock_unlock(&s->lock);
+    enum status status = io_write_file(path, buf_slice(&out));
+    buf_deinit(&out);
+    buf_deinit(&d.cell);
+    buf_deinit(&d.hex);
+    return status;
+}
