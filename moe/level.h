@@ -16,7 +16,7 @@ struct moe_source {
     int dq, columns;    /* of the query part, of the whole */
 };
 struct moe_expert_group {
-    char name[48];            /* "level0.shared" */
+    char name[64];            /* "level0.shared" */
     struct moe_expert expert; /* common to all of the group */
     int n, source;
     int tensor; /* [n x P] */
@@ -25,7 +25,7 @@ struct moe_expert_ref {
     int group, index; /* in the group */
 };
 struct moe_gate_use {
-    char name[48]; /* "level0.click" */
+    char name[64]; /* "level0.click" */
     struct moe_gate gate;
     int source, module;
     const int *experts; /* [gate.n_experts] into the level's experts */

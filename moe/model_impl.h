@@ -81,6 +81,16 @@ void moe_forward(const struct moe_model *m, const float *v, const struct moe_bat
 void moe_backward(const struct moe_model *m, const struct moe_numbers *n, const struct moe_batch *b,
                   struct moe_run *run, struct moe_pass *pass, struct moe_embed_grad *embed);
 
+/* The section `numbers` of a spec: how plain numbers become inputs; read before fitting. */
+struct moe_numbers_conf {
+    struct conf_strings encode;
+    int64_t bins;
+    double clip;
+};
+enum status moe_spec_numbers(const struct node *spec, const char *file, struct moe_numbers_conf *out,
+                             struct arena *a);
+enum status moe_spec_encodings(const struct moe_numbers_conf *c, const char *file, unsigned *kinds);
+
 /* Builds a model from its spec. inputs and names are copied. encode: fitted, taken over (moved).
  * Parameters are placed and zero. INVALID_ARGUMENT names file, line and key. */
 enum status moe_model_build(const struct node *spec, const char *file, const struct moe_inputs *inputs,

@@ -1,0 +1,178 @@
+/* encode.c: fits and applies the encoders of plain numbers. Piecewise-linear encoding: Gorishniy et
+ * al., "On Embeddings for Numerical Features" (2022). Everything is a function of one column; no
+ * target-aware bins. */
+#include "moe/encode.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base/heap.h"
+
+static float signed_log(float x) { return x < 0 ? -log1pf(-x) : log1pf(x); }
+
+static int ascending(const void *a, const void *b) {
+    float x = *(const float *)a, y = *(const float *)b;
+    return (x > y) - (x < y);
+}
+
+/* mean and 1 / sd; scale 0 for a constant column */
+static void moments(const float *v, int n, int use_log, float *mean, float *scale) {
+    double sum = 0, squares = 0;
+    for (int i = 0; i < n; i++)
+        sum += use_log ? signed_log(v[i]) : v[i];
+    double m = n ? sum / n : 0;
+    for (int i = 0; i < n; i++) {
+        double d = (use_log ? signed_log(v[i]) : v[i]) - m;
+        squares += d * d;
+    }
+    double sd = n ? sqrt(squares / n) : 0;
+    *mean = (float)m;
+    *scale = sd > 1e-12 * (1 + fabs(m)) ? (float)(1 / sd) : 0;
+}
+
+/* Adds to edges[*n] the quantiles of sorted v, at most `want` of them. */
+static void add_quantiles(const float *v, int count, int want, float *edges, int *n) {
+    for (int i = 1; i <= want && count; i++)
+        edges[(*n)++] = v[(size_t)((double)count * i / (want + 1))];
+}
+
+/* Drops the commonest value from sorted v; returns what is left. */
+static int without_mode(const float *v, int n, float *out) {
+    int best = 0, best_n = 0, kept = 0;
+    for (int i = 0, j; i < n; i = j) {
+        for (j = i; j < n && v[j] == v[i]; j++)
+            ;
+        if (j - i > best_n) {
+            best_n = j - i;
+            best = i;
+        }
+    }
+    for (int i = 0; i < n; i++)
+        if (v[i] != v[best])
+            out[kept++] = v[i];
+    return kept;
+}
+
+/* Edges of at most `bins` bins: half from all values, half from those other than the commonest
+ * when that one has more than a bin's share. Ascending, distinct, above the least value. */
+static void fit_edges(struct moe_encode_column *c, float *v, int n, int bins, float *scratch) {
+    float edges[2 * MOE_ENC_BINS_MAX];
+    int k = 0, kept = without_mode(v, n, scratch);
+    bool lumpy = n - kept > n / bins;
+    add_quantiles(v, n, lumpy ? (bins - 1) / 2 : bins - 1, edges, &k);
+    if (lumpy)
+        add_quantiles(scratch, kept, bins - 1 - (bins - 1) / 2, edges, &k);
+    qsort(edges, (size_t)k, sizeof *edges, ascending);
+    int m = 0;
+    for (int i = 0; i < k; i++)
+        if (edges[i] > v[0] && (m == 0 || edges[i] > c->edges[m - 1]))
+            c->edges[m++] = edges[i];
+    c->n_edges = (float)m;
+    c->low = v[0];
+    c->high = v[n - 1];
+}
+
+void moe_encode_fit(struct moe_encode *e, unsigned kinds, float clip, int bins, const float *rows,
+                    int n, int columns) {
+    *e = (struct moe_encode){.kinds = kinds, .clip = clip, .columns = columns};
+    e->column = HEAP_ARRAY(struct moe_encode_column, columns + 1);
+    float *v = HEAP_ARRAY(float, n + 1), *scratch = HEAP_ARRAY(float, n + 1);
+    for (int c = 0; c < columns; c++) {
+        struct moe_encode_column *col = &e->column[c];
+        int k = 0;
+        for (int i = 0; i < n; i++) {
+            float x = rows[(size_t)i * (size_t)columns + (size_t)c];
+            if (isfinite(x))
+                v[k++] = x;
+        }
+        col->missing = k < n;
+        moments(v, k, 0, &col->mean, &col->scale);
+        moments(v, k, 1, &col->log_mean, &col->log_scale);
+        if ((kinds & (MOE_ENC_QUANTILE | MOE_ENC_PLE)) && k) {
+            qsort(v, (size_t)k, sizeof *v, ascending);
+            fit_edges(col, v, k, bins, scratch);
+        }
+    }
+    heap_free(v);
+    heap_free(scratch);
+    moe_encode_place(e);
+}
+
+void moe_encode_place(struct moe_encode *e) {
+    int at = 0, n = e->columns;
+    int **places[] = {&e->at_quantile, &e->at_ple, &e->at_missing};
+    for (int k = 0; k < 3; k++) {
+        heap_free(*places[k]);
+        *places[k] = HEAP_ARRAY(int, n + 1);
+    }
+    at += e->kinds & MOE_ENC_VALUE ? n : 0;
+    at += e->kinds & MOE_ENC_LOG ? n : 0;
+    for (int c = 0; c < n; c++) {
+        int bins = e->column[c].n_edges > 0 ? (int)e->column[c].n_edges + 1 : 0;
+        e->at_quantile[c] = e->kinds & MOE_ENC_QUANTILE && bins ? at : -1;
+        at += e->at_quantile[c] >= 0 ? bins : 0;
+        e->at_ple[c] = e->kinds & MOE_ENC_PLE && bins ? at : -1;
+        at += e->at_ple[c] >= 0 ? bins : 0;
+        e->at_missing[c] = e->column[c].missing != 0 ? at++ : -1;
+    }
+    e->width = at;
+}
+
+void moe_encode_deinit(struct moe_encode *e) {
+    heap_free(e->column);
+    heap_free(e->at_quantile);
+    heap_free(e->at_ple);
+    heap_free(e->at_missing);
+    *e = (struct moe_encode){0};
+}
+
+static float clipped(float x, float clip) { return x > clip ? clip : x < -clip ? -clip : x; }
+
+static void put_bins(const struct moe_encode_column *c, float x, float *onehot, float *ple) {
+    int edges = (int)c->n_edges, bin = 0;
+    while (bin < edges && x >= c->edges[bin])
+        bin++;
+    if (onehot) {
+        memset(onehot, 0, (size_t)(edges + 1) * sizeof *onehot);
+        onehot[bin] = 1;
+    }
+    if (!ple)
+        return;
+    for (int i = 0; i <= edges; i++)
+        ple[i] = i < bin;
+    float from = bin ? c->edges[bin - 1] : c->low, to = bin < edges ? c->edges[bin] : c->high;
+    ple[bin] = to > from ? clipped((x - from) / (to - from), 1) : 1;
+    ple[bin] = ple[bin] < 0 ? 0 : ple[bin];
+}
+
+static void put_row(const struct moe_encode *e, const float *x, float *out) {
+    int n = e->columns, at = 0;
+    if (e->kinds & MOE_ENC_VALUE) {
+        for (int c = 0; c < n; c++)
+            out[c] = isfinite(x[c]) ? clipped((x[c] - e->column[c].mean) * e->column[c].scale, e->clip) : 0;
+        at = n;
+    }
+    if (e->kinds & MOE_ENC_LOG)
+        for (int c = 0; c < n; c++)
+            out[at + c] = isfinite(x[c]) ? clipped((signed_log(x[c]) - e->column[c].log_mean) *
+                                                       e->column[c].log_scale, e->clip)
+                                         : 0;
+    for (int c = 0; c < n; c++) {
+        float *onehot = e->at_quantile[c] >= 0 ? out + e->at_quantile[c] : NULL;
+        float *ple = e->at_ple[c] >= 0 ? out + e->at_ple[c] : NULL;
+        size_t bins = (size_t)e->column[c].n_edges + 1;
+        bool known = isfinite(x[c]);
+        if (known && (onehot || ple))
+            put_bins(&e->column[c], x[c], onehot, ple);
+        if (!known && onehot)
+            memset(onehot, 0, bins * sizeof *onehot);
+        if (!known && ple)
+            memset(ple, 0, bins * sizeof *ple);
+        if (e->at_missing[c] >= 0)
+            out[e->at_missing[c]] = !known;
+    }
+}
+
+void moe_encode_rows(const struct moe_encode *e, const float *rows, int n, float *out, int ld) {
+    for (int r = 0; r < n; r++)
+        put_row(e, rows + (size_t)r * (size_t)e->columns, out + (size_t)r * (size_t)ld);
+}

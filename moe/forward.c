@@ -1,0 +1,199 @@
+/* forward.c: the model forward and backward, side by side: inputs, cross, levels, towers, wide. The
+ * same code trains, predicts and is the reference of the packed scorers. */
+#include <assert.h>
+#include <string.h>
+#include "moe/linear.h"
+#include "moe/model_impl.h"
+#include "moe/vec.h"
+
+static struct moe_run bind(const struct moe_model *m, const struct moe_plan *plan,
+                           struct moe_work *work) {
+    struct moe_run r = {.plan = *plan};
+    size_t rows = (size_t)plan->rows_max, groups = (size_t)plan->groups_max, T = (size_t)m->n_tasks;
+    size_t dq = (size_t)m->part[MOE_QUERY], dc = (size_t)m->part[MOE_CAND];
+    bool train = plan->training;
+    r.q = moe_work_take(work, groups * dq);
+    r.c = moe_work_take(work, rows * dc);
+    r.group = moe_work_take_int(work, rows);
+    r.start = moe_work_take_int(work, groups + 1);
+    if (train && m->embed[MOE_QUERY].n)
+        r.dx.q = moe_work_take(work, groups * dq);
+    if (train && m->embed[MOE_CAND].n)
+        r.dx.c = moe_work_take(work, rows * dc);
+    r.cross = m->cross.n ? moe_cross_bind(&m->cross, plan, work) : NULL;
+    r.levels = moe_work_take_bytes(work, (size_t)m->n_levels * sizeof *r.levels);
+    for (int i = 0; i < m->n_levels; i++) {
+        struct moe_level_state *s = moe_level_bind(&m->levels[i], plan, work);
+        if (r.levels)
+            r.levels[i] = s;
+    }
+    r.towers = moe_work_take_bytes(work, T * sizeof *r.towers);
+    for (size_t t = 0; t < T; t++) {
+        struct moe_mlp_saved *s = moe_mlp_bind(&m->towers[t].mlp, 0, plan, work);
+        if (r.towers)
+            r.towers[t] = s;
+    }
+    r.tower_out = moe_work_take(work, T * rows);
+    r.logits = moe_work_take(work, rows * T);
+    if (m->wide_tensor >= 0) {
+        r.wide_qy = moe_work_take(work, moe_linear_scratch((int)groups, (int)dq, (int)T));
+        r.wide_qdy = moe_work_take(work, moe_linear_scratch((int)groups, (int)dq, (int)T));
+        r.wide = moe_work_take(work, rows * T);
+    }
+    if (train) {
+        r.tower_dout = moe_work_take(work, T * rows);
+        r.dlogits = moe_work_take(work, rows * T);
+    }
+    return r;
+}
+
+size_t moe_run_floats(const struct moe_model *m, const struct moe_plan *plan) {
+    struct moe_work work = {0};
+    moe_work_take_bytes(&work, sizeof(struct moe_run));
+    bind(m, plan, &work);
+    return work.used;
+}
+
+struct moe_run *moe_run_bind(const struct moe_model *m, const struct moe_plan *plan, float *memory) {
+    struct moe_work work = {.base = memory};
+    struct moe_run *r = moe_work_take_bytes(&work, sizeof *r);
+    *r = bind(m, plan, &work);
+    return r;
+}
+
+/* --- inputs ---------------------------------------------------------------------------------- */
+
+static void number_groups(const struct moe_batch *b, struct moe_run *r) {
+    int g = 0;
+    r->start[0] = 0;
+    for (int i = 0; i < b->n_rows; i++) {
+        int group = b->group ? b->group[i] : 0;
+        r->group[i] = group;
+        while (g < group)
+            r->start[++g] = i;
+    }
+    while (g < b->n_groups)
+        r->start[++g] = b->n_rows;
+}
+
+static void inputs_forward(const struct moe_model *m, const float *v, const struct moe_batch *b,
+                           struct moe_run *r, bool q_ready) {
+    int dq = m->part[MOE_QUERY], dc = m->part[MOE_CAND];
+    number_groups(b, r);
+    if (!q_ready && dq) {
+        moe_encode_rows(&m->encode[MOE_QUERY], b->query, b->n_groups, r->q, dq);
+        moe_embed_forward(&m->embed[MOE_QUERY], &m->params, v, m->table_tensor, b->query_ids,
+                          b->n_groups, r->q, dq);
+    }
+    moe_encode_rows(&m->encode[MOE_CAND], b->cand, b->n_rows, r->c, dc);
+    moe_embed_forward(&m->embed[MOE_CAND], &m->params, v, m->table_tensor, b->cand_ids, b->n_rows,
+                      r->c, dc);
+    r->x = (struct moe_rows){.n_rows = b->n_rows, .n_groups = b->n_groups, .dq = dq, .dc = dc,
+                             .q = r->q, .c = r->c, .group = r->group, .start = r->start,
+                             .q_from = m->numbers[MOE_QUERY], .c_from = m->numbers[MOE_CAND],
+                             .q_ready = q_ready};
+}
+
+static void inputs_backward(const struct moe_model *m, const struct moe_batch *b, struct moe_run *r,
+                            struct moe_embed_grad *embed) {
+    if (r->dx.q)
+        moe_embed_backward(&m->embed[MOE_QUERY], b->query_ids, b->n_groups, r->dx.q,
+                           m->part[MOE_QUERY], embed);
+    if (r->dx.c)
+        moe_embed_backward(&m->embed[MOE_CAND], b->cand_ids, b->n_rows, r->dx.c, m->part[MOE_CAND],
+                           embed);
+}
+
+/* --- towers and the wide part ------------------------------------------------------------------ */
+
+static struct moe_rows tower_input(const struct moe_model *m, const struct moe_run *r, int t) {
+    const struct moe_level *last = &m->levels[m->n_levels - 1];
+    return (struct moe_rows){.n_rows = r->x.n_rows, .n_groups = r->x.n_groups, .dc = last->out,
+                             .c = r->levels[m->n_levels - 1]->out[m->towers[t].module],
+                             .group = r->group, .start = r->start};
+}
+
+static void towers_forward(const struct moe_model *m, const struct moe_numbers *n, struct moe_run *r,
+                           struct moe_pass *pass) {
+    size_t T = (size_t)m->n_tasks, rows = (size_t)r->x.n_rows;
+    for (size_t t = 0; t < T; t++) {
+        const struct moe_tower *w = &m->towers[t];
+        struct moe_rows in = tower_input(m, r, (int)t);
+        float *y = r->tower_out + t * rows;
+        moe_mlp_forward(&w->mlp, moe_numbers_value(n, w->tensor, 0), &in, r->towers[t], pass, y);
+        for (size_t i = 0; i < rows; i++)
+            r->logits[i * T + t] = y[i];
+    }
+    if (m->wide_tensor < 0)
+        return;
+    const float *w = moe_numbers_value(n, m->wide_tensor, 0);
+    size_t b = m->params.t[m->wide_tensor].layout.f[1].at;
+    moe_linear_forward(&r->x, w, w + b, (int)T, r->wide_qy, r->wide);
+    moe_vec_add(rows * T, r->wide, r->logits);
+}
+
+static void towers_backward(const struct moe_model *m, const struct moe_numbers *n, struct moe_run *r,
+                            struct moe_pass *pass) {
+    size_t T = (size_t)m->n_tasks, rows = (size_t)r->x.n_rows;
+    if (m->wide_tensor >= 0) {
+        float *dw = moe_numbers_grad(n, m->wide_tensor, 0);
+        size_t b = m->params.t[m->wide_tensor].layout.f[1].at;
+        moe_linear_backward(&r->x, moe_numbers_value(n, m->wide_tensor, 0), (int)T, r->dlogits,
+                            r->wide_qdy, dw, dw + b, &r->dx);
+    }
+    for (size_t t = T; t-- > 0;) {
+        const struct moe_tower *w = &m->towers[t];
+        struct moe_rows in = tower_input(m, r, (int)t);
+        struct moe_rows_grad din = {.c = r->levels[m->n_levels - 1]->dout[w->module]};
+        float *dy = r->tower_dout + t * rows;
+        for (size_t i = 0; i < rows; i++)
+            dy[i] = r->dlogits[i * T + t];
+        moe_mlp_backward(&w->mlp, moe_numbers_value(n, w->tensor, 0), &in, r->towers[t], pass,
+                         r->tower_out + t * rows, dy, moe_numbers_grad(n, w->tensor, 0), &din);
+    }
+}
+
+/* --- the whole --------------------------------------------------------------------------------- */
+
+void moe_forward(const struct moe_model *m, const float *v, const struct moe_batch *b,
+                 struct moe_run *r, struct moe_pass *pass, bool q_ready) {
+    struct moe_numbers n = {.p = &m->params, .v = v};
+    assert(b->n_rows <= r->plan.rows_max && b->n_groups <= r->plan.groups_max);
+    inputs_forward(m, v, b, r, q_ready);
+    const struct moe_rows *x = &r->x;
+    if (m->cross.n) {
+        moe_cross_forward(&m->cross, moe_numbers_value(&n, m->cross_tensor, 0), x, r->cross,
+                          &r->crossed);
+        x = &r->crossed;
+    }
+    for (int i = 0; i < m->n_levels; i++)
+        moe_level_forward(&m->levels[i], &n, x, i ? r->levels[i - 1] : NULL, r->levels[i], pass);
+    towers_forward(m, &n, r, pass);
+}
+
+static void clear_grads(const struct moe_model *m, struct moe_run *r) {
+    size_t rows = (size_t)r->x.n_rows;
+    if (r->dx.q)
+        memset(r->dx.q, 0, (size_t)r->x.n_groups * (size_t)r->x.dq * sizeof(float));
+    if (r->dx.c)
+        memset(r->dx.c, 0, rows * (size_t)r->x.dc * sizeof(float));
+    for (int i = 0; i < m->n_levels; i++)
+        for (int k = 0; k < m->levels[i].n_modules; k++)
+            memset(r->levels[i]->dout[k], 0, rows * (size_t)m->levels[i].out * sizeof(float));
+}
+
+void moe_backward(const struct moe_model *m, const struct moe_numbers *n, const struct moe_batch *b,
+                  struct moe_run *r, struct moe_pass *pass, struct moe_embed_grad *embed) {
+    const struct moe_rows *x = m->cross.n ? &r->crossed : &r->x;
+    struct moe_rows_grad dx = r->dx;
+    clear_grads(m, r);
+    if (m->cross.n)
+        dx = moe_cross_grad(&m->cross, r->cross, r->x.n_rows);
+    towers_backward(m, n, r, pass);
+    for (int i = m->n_levels - 1; i >= 0; i--)
+        moe_level_backward(&m->levels[i], n, x, i ? r->levels[i - 1] : NULL, r->levels[i], pass, &dx);
+    if (m->cross.n)
+        moe_cross_backward(&m->cross, moe_numbers_value(n, m->cross_tensor, 0), &r->x, r->cross,
+                           moe_numbers_grad(n, m->cross_tensor, 0), &r->dx);
+    inputs_backward(m, b, r, embed);
+}

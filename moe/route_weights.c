@@ -1,0 +1,194 @@
+/* route_weights.c: routes of kind WEIGHTS. Each expert runs once, on the union of the rows its
+ * gates send it: all rows when a gate is dense or most rows come anyway, else a gathered, compact
+ * copy (a counting sort of rows by expert; rows stay in order). No capacity limits: a gate that
+ * wants them zeroes weights. */
+#include <string.h>
+#include "moe/route_parts.h"
+#include "moe/vec.h"
+
+/* A gathered pass over more than this share of the rows costs more than the rows it saves. */
+#define DENSE_FROM 0.8
+
+/* The column of `expert` in gate u's route, -1: not used by it. */
+static int column_of(const struct moe_gate_use *u, int expert) {
+    for (int j = 0; u->gate.ops->kind == MOE_ROUTE_WEIGHTS && j < u->gate.n_experts; j++)
+        if (u->experts[j] == expert)
+            return j;
+    return -1;
+}
+
+void moe_route_weights_bind(const struct moe_level *l, const struct moe_plan *plan,
+                            struct moe_route_state *s, struct moe_work *work) {
+    size_t rows = (size_t)plan->rows_max;
+    int widest = 0, any_sparse = 0;
+    s->expert = moe_work_take_bytes(work, (size_t)l->n_experts * sizeof *s->expert);
+    for (int e = 0; e < l->n_experts; e++) {
+        const struct moe_expert_group *g = moe_level_group(l, e);
+        struct moe_route_expert x = {.sparse_ok = true};
+        for (int i = 0; i < l->n_gates; i++) {
+            if (column_of(&l->gates[i], e) < 0)
+                continue;
+            x.used = true;
+            x.sparse_ok &= (l->gates[i].gate.flags & MOE_GATE_SPARSE) != 0;
+        }
+        if (x.used) {
+            x.saved = g->expert.ops->bind(&g->expert, plan, work);
+            x.y = moe_work_take(work, rows * (size_t)l->out);
+            x.dy = plan->training ? moe_work_take(work, rows * (size_t)l->out) : NULL;
+            if (x.sparse_ok) {
+                x.row = moe_work_take_int(work, rows);
+                any_sparse = 1;
+                widest = g->expert.in > widest ? g->expert.in : widest;
+            }
+        }
+        if (s->expert)
+            s->expert[e] = x;
+    }
+    s->xc = any_sparse ? moe_work_take(work, rows * (size_t)widest) : NULL;
+    s->dxc = any_sparse && plan->training ? moe_work_take(work, rows * (size_t)widest) : NULL;
+    s->group = any_sparse ? moe_work_take_int(work, rows) : NULL;
+}
+
+/* Lists the rows of expert e, or calls it dense. */
+static void choose_rows(const struct moe_route_pass *p, int e) {
+    struct moe_route_expert *x = &p->s->expert[e];
+    int rows = p->x[0].n_rows;
+    x->dense = !x->sparse_ok;
+    x->n = rows;
+    if (x->dense)
+        return;
+    memset(x->row, 0, (size_t)rows * sizeof *x->row);
+    for (int i = 0; i < p->l->n_gates; i++) {
+        int j = column_of(&p->l->gates[i], e), n = p->l->gates[i].gate.n_experts;
+        if (j < 0)
+            continue;
+        const float *w = p->route[i].w + j;
+        for (int r = 0; r < rows; r++)
+            x->row[r] |= w[(size_t)r * (size_t)n] != 0;
+    }
+    int n = 0;
+    for (int r = 0; r < rows; r++) {
+        int wanted = x->row[r];
+        x->row[n] = r;
+        n += wanted;
+    }
+    x->n = n;
+    x->dense = n > DENSE_FROM * rows;
+    if (x->dense)
+        x->n = rows;
+}
+
+/* The rows expert e runs on: all of its source, or a gathered selection in the shared buffers. */
+static struct moe_rows rows_of(const struct moe_route_pass *p, int e) {
+    const struct moe_route_expert *x = &p->s->expert[e];
+    const struct moe_rows *all = &p->x[moe_level_group(p->l, e)->source];
+    if (x->dense)
+        return *all;
+    struct moe_rows some = *all;
+    some.n_rows = x->n;
+    some.c = p->s->xc;
+    some.group = p->s->group;
+    some.start = NULL;
+    size_t dc = (size_t)all->dc;
+    for (int i = 0; i < x->n; i++) {
+        memcpy(p->s->xc + (size_t)i * dc, all->c + (size_t)x->row[i] * dc, dc * sizeof(float));
+        p->s->group[i] = all->group[x->row[i]];
+    }
+    return some;
+}
+
+static void mix(const struct moe_route_pass *p, int e, int gate, int j) {
+    const struct moe_route_expert *x = &p->s->expert[e];
+    const struct moe_gate_use *u = &p->l->gates[gate];
+    const float *w = p->route[gate].w + j;
+    float *out = p->out[u->module];
+    size_t n = (size_t)u->gate.n_experts, d = (size_t)p->l->out;
+    if (x->dense) {
+        moe_vec_mix(x->n, (int)d, w, (int)n, x->y, out);
+        return;
+    }
+    for (int i = 0; i < x->n; i++) {
+        float a = w[(size_t)x->row[i] * n];
+        if (a != 0)
+            moe_vec_axpy(d, a, x->y + (size_t)i * d, out + (size_t)x->row[i] * d);
+    }
+}
+
+void moe_route_weights_forward(const struct moe_route_pass *p) {
+    for (int e = 0; e < p->l->n_experts; e++) {
+        struct moe_route_expert *x = &p->s->expert[e];
+        if (!x->used)
+            continue;
+        choose_rows(p, e);
+        if (x->n == 0)
+            continue;
+        const struct moe_expert *ex = &moe_level_group(p->l, e)->expert;
+        struct moe_rows rows = rows_of(p, e);
+        ex->ops->forward(ex, moe_route_value(p, e), &rows, x->saved, p->pass, x->y);
+        for (int i = 0; i < p->l->n_gates; i++) {
+            int j = column_of(&p->l->gates[i], e);
+            if (j >= 0)
+                mix(p, e, i, j);
+        }
+    }
+}
+
+/* dy += w dout; d->w = <dout, y> */
+static void unmix(const struct moe_route_pass *p, int e, int gate, int j) {
+    const struct moe_route_expert *x = &p->s->expert[e];
+    const struct moe_gate_use *u = &p->l->gates[gate];
+    const float *w = p->route[gate].w + j, *dout = p->dout[u->module];
+    float *dw = p->droute[gate].w + j;
+    size_t n = (size_t)u->gate.n_experts, d = (size_t)p->l->out;
+    if (x->dense && !x->sparse_ok) {
+        moe_vec_mix(x->n, (int)d, w, (int)n, dout, x->dy);
+        moe_vec_dots(x->n, (int)d, dout, x->y, dw, (int)n);
+        return;
+    }
+    for (int i = 0; i < x->n; i++) {
+        size_t r = x->dense ? (size_t)i : (size_t)x->row[i];
+        float a = w[r * n];
+        if (a == 0)
+            continue;
+        moe_vec_axpy(d, a, dout + r * d, x->dy + (size_t)i * d);
+        dw[r * n] = moe_vec_dot(d, dout + r * d, x->y + (size_t)i * d);
+    }
+}
+
+static void expert_backward(const struct moe_route_pass *p, int e) {
+    struct moe_route_expert *x = &p->s->expert[e];
+    const struct moe_expert_group *g = moe_level_group(p->l, e);
+    const struct moe_rows rows = rows_of(p, e);
+    struct moe_rows_grad *dx = &p->dx[g->source], some = *dx;
+    size_t dc = (size_t)rows.dc;
+    bool scatter = !x->dense && dx->c;
+    if (scatter) {
+        some.c = p->s->dxc;
+        memset(some.c, 0, (size_t)x->n * dc * sizeof(float));
+    }
+    g->expert.ops->backward(&g->expert, moe_route_value(p, e), &rows, x->saved, p->pass, x->y, x->dy,
+                            moe_route_grad(p, e), &some);
+    for (int i = 0; scatter && i < x->n; i++)
+        moe_vec_add(dc, some.c + (size_t)i * dc, dx->c + (size_t)x->row[i] * dc);
+}
+
+void moe_route_weights_backward(const struct moe_route_pass *p) {
+    for (int i = 0; i < p->l->n_gates; i++) {
+        const struct moe_gate *g = &p->l->gates[i].gate;
+        if (g->ops->kind == MOE_ROUTE_WEIGHTS && (g->flags & MOE_GATE_SPARSE))
+            memset(p->droute[i].w, 0,
+                   (size_t)p->x[0].n_rows * (size_t)g->n_experts * sizeof(float));
+    }
+    for (int e = p->l->n_experts - 1; e >= 0; e--) {
+        struct moe_route_expert *x = &p->s->expert[e];
+        if (!x->used || x->n == 0)
+            continue;
+        memset(x->dy, 0, (size_t)x->n * (size_t)p->l->out * sizeof(float));
+        for (int i = 0; i < p->l->n_gates; i++) {
+            int j = column_of(&p->l->gates[i], e);
+            if (j >= 0)
+                unmix(p, e, i, j);
+        }
+        expert_backward(p, e);
+    }
+}
