@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static void check(int good, const char *what, const char *file, int line) {
     CU_assertImplementation(good, (unsigned)line, what, file, "", CU_FALSE);
@@ -27,6 +28,21 @@ int suite_check_fails(enum status got, enum status want, const char *part, const
              part ? part : "", status_word(got), got == STATUS_OK ? "" : status_message());
     check(good, good ? call : what, file, line);
     return good;
+}
+
+const char *suite_data(const char *name) {
+    static char path[4096];
+    const char *folder = getenv("MOERANK_DATA");
+    if (getenv("MOERANK_WITHOUT_DATA")) {
+        printf("(left out: needs data %s) ", name);
+        return NULL;
+    }
+    snprintf(path, sizeof path, "%s/%s", folder ? folder : TESTS_DIR "/../../shared/data", name);
+    if (access(path, R_OK) == 0)
+        return path;
+    fprintf(stderr, "no %s: set MOERANK_DATA, or leave such tests out by --without-data\n", path);
+    check(0, "data file is missing", path, 0);
+    return NULL;
 }
 
 static int add_tests(CU_pSuite suite, const struct suite_test *tests, const char *part) {

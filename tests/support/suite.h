@@ -25,6 +25,11 @@ int suite_check_ok(enum status got, const char *call, const char *file, int line
 int suite_check_fails(enum status got, enum status want, const char *part, const char *call,
                       const char *file, int line);
 
+/* The path of a file in the data folder (MOERANK_DATA, default ../shared/data beside the project),
+ * valid until the next call. A missing file fails the test; NULL is then returned, as it is when
+ * the run leaves out tests that need data (MOERANK_WITHOUT_DATA). */
+const char *suite_data(const char *name);
+
 #define TEST(f)                                                                                    \
     { #f, f }
 #define SUITE(name, ...)                                                                           \
