@@ -70,16 +70,17 @@ static enum status string_of(const struct node *n, const char *what, struct slic
 
 /* The digits as written, so that no int64 passes through a double. */
 static bool whole_number(struct slice s, int64_t *out) {
-    size_t i = s.n && s.p[0] == '-';
-    uint64_t v = 0;
-    if (i == s.n || s.n - i > 18)
+    bool minus = s.n && s.p[0] == '-';
+    int64_t v = 0;
+    if (s.n == minus)
         return false;
-    for (; i < s.n; i++) {
-        if (s.p[i] < '0' || s.p[i] > '9')
+    for (size_t i = minus; i < s.n; i++) {
+        int digit = s.p[i] - '0';
+        if (digit < 0 || digit > 9 || __builtin_mul_overflow(v, 10, &v) ||
+            __builtin_add_overflow(v, minus ? -digit : digit, &v))
             return false;
-        v = v * 10 + (uint64_t)(s.p[i] - '0');
     }
-    *out = s.p[0] == '-' ? -(int64_t)v : (int64_t)v;
+    *out = v;
     return true;
 }
 

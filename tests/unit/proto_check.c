@@ -274,6 +274,9 @@ static void test_json_types(void) {
                  "timestamp must be a whole number (got 'yesterday')");
     refused_user("\"timestamp\":1e300", "timestamp must be a whole number (got '1e300')");
     refused_user("\"timestamp\":999999999999999999", "timestamp is out of range");
+    refused_user("\"event_time_us\":9223372036854775808", "must be a whole number");
+    refused_user("\"event_time_us\":-9223372036854775808",
+                 "event_time_us must be > 0 (got -9223372036854775808)");
     refused_user("\"timestamp\":\"\"", "timestamp must be a whole number (got '')");
     refused_user("\"timestamp\":\"-\"", "timestamp must be a whole number (got '-')");
     refused_user("\"timestamp\":\"-1\"", "event_time_us must be > 0 (got -1000)");

@@ -230,6 +230,7 @@ static void test_json_times(void) {
         {"\"event_time_us\":9007199254740993", 9007199254740993}, /* 2^53 + 1 */
         {"\"event_time_us\":\"9007199254740993\"", 9007199254740993},
         {"\"event_time_us\":1e6", 1000000},
+        {"\"event_time_us\":9223372036854775807", INT64_MAX},
     };
     for (int i = 0; i < N_OF(cases); i++) {
         begin();

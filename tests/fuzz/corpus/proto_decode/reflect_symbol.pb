@@ -1,0 +1,1 @@
+"moerank.v1.Ranking.Rank
