@@ -38,4 +38,5 @@ struct moe_batch {
     const float *cand;         /* [n_rows x cand_columns] */
     const uint32_t *cand_ids;  /* [n_rows x cand_slots] */
     const int *group;          /* [n_rows] ascending; NULL: all rows are of group 0 */
+    int first_group;           /* what group[] counts from: 0, but in views of examples */
 };

@@ -67,7 +67,7 @@ static void number_groups(const struct moe_batch *b, struct moe_run *r) {
     int g = 0;
     r->start[0] = 0;
     for (int i = 0; i < b->n_rows; i++) {
-        int group = b->group ? b->group[i] : 0;
+        int group = b->group ? b->group[i] - b->first_group : 0;
         r->group[i] = group;
         while (g < group)
             r->start[++g] = i;
