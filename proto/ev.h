@@ -22,8 +22,14 @@ struct ev_value {
         bool boolean;
         double number;
         struct slice string;
-        struct { const double *v; int n; } numbers;       /* [n] */
-        struct { const struct slice *v; int n; } strings; /* [n] */
+        struct {
+            const double *v;
+            int n;
+        } numbers; /* [n] */
+        struct {
+            const struct slice *v;
+            int n;
+        } strings; /* [n] */
     };
 };
 
@@ -49,27 +55,27 @@ struct ev_source {
 
 struct ev_event {
     enum ev_kind kind;
-    struct slice id;              /* required; a ranking's id joins its interactions */
-    int64_t event_time_us;        /* when it happened; required, > 0 */
-    int64_t arrival_time_us;      /* when it reached the log; 0: the log's own timestamp is used */
-    struct slice tenant;          /* optional */
-    struct slice user, session;   /* user: required but in item events and anonymous rankings */
-    struct slice item;            /* item and interaction events */
-    struct slice type;            /* interaction events: "click", "rating", ... */
-    struct slice ranking;         /* interaction events: id of the ranking it answers; may be empty */
+    struct slice id;            /* required; a ranking's id joins its interactions */
+    int64_t event_time_us;      /* when it happened; required, > 0 */
+    int64_t arrival_time_us;    /* when it reached the log; 0: the log's own timestamp is used */
+    struct slice tenant;        /* optional */
+    struct slice user, session; /* user: required but in item events and anonymous rankings */
+    struct slice item;          /* item and interaction events */
+    struct slice type;          /* interaction events: "click", "rating", ... */
+    struct slice ranking;       /* interaction events: id of the ranking it answers; may be empty */
     const struct ev_field *fields; /* [n_fields] */
     int n_fields;
     const struct ev_shown *shown; /* [n_shown] ranking events, best first */
     int n_shown;
-    struct ev_source source;      /* set by whoever read it */
+    struct ev_source source; /* set by whoever read it */
 };
 
 /* Limits, stated once. Events beyond them are invalid. */
 #define EV_ID_BYTES_MAX 256
-#define EV_FIELDS_MAX 256
-#define EV_SHOWN_MAX 5000
-#define EV_LIST_MAX 1024
-#define EV_BYTES_MAX (1 << 20)
+#define EV_FIELDS_MAX   256
+#define EV_SHOWN_MAX    5000
+#define EV_LIST_MAX     1024
+#define EV_BYTES_MAX    (1 << 20)
 
 /* Decode + validate one message. Errors: DATA_LOSS (not decodable; byte position where known),
  * INVALID_ARGUMENT (decodable but wrong; names the field). Never partial output. A thread may

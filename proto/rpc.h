@@ -1,5 +1,6 @@
 /* rpc.h: the ranking service's messages as plain structs, and their codecs. Only the .c files
- * of proto/ see protobuf-c. Decoders take the arena and borrow from the bytes where they can; encoders append. */
+ * of proto/ see protobuf-c. Decoders take the arena and borrow from the bytes where they can;
+ * encoders append. */
 #pragma once
 #include "proto/ev.h"
 
@@ -82,9 +83,9 @@ struct rpc_rejected {
 struct rpc_feedback_request {
     /* Each event as it will be sent: its protobuf bytes as they came, or the JSON line. Undecodable
      * or invalid ones are in `rejected` already. Blank lines do not count. */
-    const struct slice *payloads;   /* [n] */
-    const struct ev_event *events;  /* [n] */
-    const int *index;               /* [n] index in the request */
+    const struct slice *payloads;  /* [n] */
+    const struct ev_event *events; /* [n] */
+    const int *index;              /* [n] index in the request */
     int n;
     const struct rpc_rejected *rejected; /* [n_rejected] */
     int n_rejected;
@@ -123,20 +124,29 @@ struct rpc_request_log {
 /* events and non-blank JSON lines of one feedback request */
 #define RPC_EVENTS_MAX 10000
 
-enum status rpc_decode_rank_request(struct arena *a, struct slice bytes, struct rpc_rank_request *out);
-enum status rpc_decode_rank_response(struct arena *a, struct slice bytes, struct rpc_rank_response *out);
-enum status rpc_decode_recommend_request(struct arena *a, struct slice bytes, struct rpc_recommend_request *out);
-enum status rpc_decode_recommend_response(struct arena *a, struct slice bytes, struct rpc_recommend_response *out);
-enum status rpc_decode_feedback_request(struct arena *a, struct slice bytes, struct rpc_feedback_request *out);
-enum status rpc_decode_feedback_response(struct arena *a, struct slice bytes, struct rpc_feedback_response *out);
-enum status rpc_decode_model_response(struct arena *a, struct slice bytes, struct rpc_model_response *out);
-enum status rpc_decode_request_log(struct arena *a, struct slice bytes, struct rpc_request_log *out);
+enum status rpc_decode_rank_request(struct arena *a, struct slice bytes,
+                                    struct rpc_rank_request *out);
+enum status rpc_decode_rank_response(struct arena *a, struct slice bytes,
+                                     struct rpc_rank_response *out);
+enum status rpc_decode_recommend_request(struct arena *a, struct slice bytes,
+                                         struct rpc_recommend_request *out);
+enum status rpc_decode_recommend_response(struct arena *a, struct slice bytes,
+                                          struct rpc_recommend_response *out);
+enum status rpc_decode_feedback_request(struct arena *a, struct slice bytes,
+                                        struct rpc_feedback_request *out);
+enum status rpc_decode_feedback_response(struct arena *a, struct slice bytes,
+                                         struct rpc_feedback_response *out);
+enum status rpc_decode_model_response(struct arena *a, struct slice bytes,
+                                      struct rpc_model_response *out);
+enum status rpc_decode_request_log(struct arena *a, struct slice bytes,
+                                   struct rpc_request_log *out);
 
 void rpc_encode_rank_request(const struct rpc_rank_request *m, struct buf *out);
 void rpc_encode_rank_response(const struct rpc_rank_response *m, struct buf *out);
 void rpc_encode_recommend_request(const struct rpc_recommend_request *m, struct buf *out);
 void rpc_encode_recommend_response(const struct rpc_recommend_response *m, struct buf *out);
-void rpc_encode_feedback_request(const struct ev_event *events, int n, struct slice json_lines, struct buf *out);
+void rpc_encode_feedback_request(const struct ev_event *events, int n, struct slice json_lines,
+                                 struct buf *out);
 void rpc_encode_feedback_response(const struct rpc_feedback_response *m, struct buf *out);
 void rpc_encode_model_response(const struct rpc_model_response *m, struct buf *out);
 void rpc_encode_request_log(const struct rpc_request_log *m, struct buf *out);
