@@ -1,0 +1,169 @@
+/* What every feature should be, from nothing but the list of accepted events: slow, plain, and
+ * sharing no code with features/ but the hash of names. */
+#pragma once
+#include "base/hash.h"
+#include "tests/contract/features_world.h"
+
+struct query {
+    struct slice tenant, user, session;
+    struct slice items[16];
+    int n_items;
+    struct ev_field context[2];
+    int n_context;
+    float scores[16];
+    int64_t now_us;
+};
+
+/* One thing that happened to an item: an interaction, or one impression of a ranking. */
+struct happening {
+    const struct ev_event *e;
+    const struct ev_shown *shown;
+    struct slice item;
+};
+
+struct oracle {
+    const struct world *w;
+    const struct query *q;
+    struct happening *all; /* oldest first by (time, partition, offset, place on the page) */
+    int n;
+};
+
+static int by_stamp(const void *a, const void *b) {
+    const struct happening *x = a, *y = b;
+    if (x->e->event_time_us != y->e->event_time_us)
+        return x->e->event_time_us < y->e->event_time_us ? -1 : 1;
+    if (x->e->source.partition != y->e->source.partition)
+        return x->e->source.partition < y->e->source.partition ? -1 : 1;
+    if (x->e->source.offset != y->e->source.offset)
+        return x->e->source.offset < y->e->source.offset ? -1 : 1;
+    return x->shown < y->shown ? -1 : x->shown > y->shown;
+}
+
+static void oracle_init(struct oracle *o, struct world *w, const struct query *q) {
+    *o = (struct oracle){.w = w, .q = q};
+    o->all = ARENA_ARRAY(&w->arena, struct happening, EVENTS * SHOWN);
+    for (int i = 0; i < EVENTS; i++) {
+        const struct ev_event *e = &w->events[i];
+        if (!w->accepted[i])
+            continue;
+        if (e->kind == EV_INTERACTION)
+            o->all[o->n++] = (struct happening){e, NULL, e->item};
+        for (int k = 0; e->kind == EV_RANKING && k < e->n_shown; k++)
+            o->all[o->n++] = (struct happening){e, &e->shown[k], e->shown[k].item};
+    }
+    qsort(o->all, (size_t)o->n, sizeof *o->all, by_stamp);
+}
+
+static bool happened_to(const struct oracle *o, const struct happening *h, enum feat_scope scope,
+                        int row) {
+    const struct query *q = o->q;
+    if (!slice_equal(h->e->tenant, q->tenant))
+        return false;
+    switch (scope) {
+    case FEAT_SCOPE_USER:
+        return q->user.n > 0 && slice_equal(h->e->user, q->user);
+    case FEAT_SCOPE_SESSION:
+        return q->session.n > 0 && slice_equal(h->e->session, q->session);
+    case FEAT_SCOPE_ITEM:
+        return row >= 0 && slice_equal(h->item, q->items[row]);
+    default:
+        return true;
+    }
+}
+
+static bool is_named(const struct oracle *o, enum feat_scope scope) {
+    return scope == FEAT_SCOPE_USER      ? o->q->user.n > 0
+           : scope == FEAT_SCOPE_SESSION ? o->q->session.n > 0
+                                         : true;
+}
+
+static const struct ev_value *value_in(const struct ev_field *f, int n, const char *name) {
+    for (int i = 0; i < n; i++)
+        if (slice_is(f[i].name, name))
+            return &f[i].value;
+    return NULL;
+}
+
+/* The happening's field `value`; NaN when it has none. */
+static double own_value(const struct happening *h) {
+    const struct ev_value *v = h->shown != NULL
+                                   ? value_in(h->shown->fields, h->shown->n_fields, "value")
+                                   : value_in(h->e->fields, h->e->n_fields, "value");
+    return v == NULL ? (double)NAN : v->number;
+}
+
+/* The newest value of a field of an item or user. */
+static const struct ev_value *newest_field(const struct oracle *o, enum ev_kind kind,
+                                           struct slice id, const char *name) {
+    const struct ev_value *best = NULL;
+    struct happening best_at = {0};
+    for (int i = 0; i < EVENTS; i++) {
+        const struct ev_event *e = &o->w->events[i];
+        const struct ev_value *v = value_in(e->fields, e->n_fields, name);
+        struct happening at = {.e = e};
+        if (!o->w->accepted[i] || e->kind != kind || v == NULL ||
+            !slice_equal(e->tenant, o->q->tenant) ||
+            !slice_equal(kind == EV_ITEM ? e->item : e->user, id))
+            continue;
+        if (best == NULL || by_stamp(&at, &best_at) > 0) {
+            best = v;
+            best_at = at;
+        }
+    }
+    return best;
+}
+
+static double number_of_value(const struct ev_value *v) {
+    char text[32];
+    if (v == NULL || v->type == EV_STRINGS)
+        return (double)NAN;
+    if (v->type == EV_NUMBER)
+        return v->number;
+    snprintf(text, sizeof text, "%.*s", SLICE_ARG(v->string));
+    char *end;
+    double d = strtod(text, &end);
+    return *end == '\0' ? d : (double)NAN;
+}
+
+/* The words of a value, [32]. */
+static int words_of_value(const struct ev_value *v, struct slice *out, char text[32]) {
+    if (v == NULL)
+        return 0;
+    if (v->type == EV_STRINGS) {
+        for (int i = 0; i < v->strings.n; i++)
+            out[i] = v->strings.v[i];
+        return v->strings.n;
+    }
+    out[0] = v->string;
+    if (v->type == EV_NUMBER) {
+        snprintf(text, 32, "%.10g", v->number);
+        out[0] = slice_of(text);
+    }
+    return 1;
+}
+
+static bool share_a_word(const struct ev_value *a, const struct ev_value *b) {
+    struct slice x[32], y[32];
+    char tx[32], ty[32];
+    int nx = words_of_value(a, x, tx), ny = words_of_value(b, y, ty);
+    for (int i = 0; i < nx; i++)
+        for (int k = 0; k < ny; k++)
+            if (slice_equal(x[i], y[k]))
+                return true;
+    return false;
+}
+
+/* The last `n` ratings of the query's user or session, newest first. */
+static int last_ratings(const struct oracle *o, enum feat_scope scope, int n,
+                        const struct happening **out) {
+    int found = 0;
+    for (int i = o->n - 1; i >= 0 && found < n; i--)
+        if (happened_to(o, &o->all[i], scope, -1) && slice_is(o->all[i].e->type, "rating"))
+            out[found++] = &o->all[i];
+    return found;
+}
+
+static double log_seconds(const struct oracle *o, double at_us) {
+    double seconds = ((double)o->q->now_us - at_us) / 1e6;
+    return log1p(seconds > 0 ? seconds : 0);
+}

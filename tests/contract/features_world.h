@@ -1,0 +1,164 @@
+/* A small random world: users, items and sessions of two tenants, events on several partitions,
+ * out of order, late, repeated. Everything comes from one seed. */
+#pragma once
+#include "base/rng.h"
+#include "features/state.h"
+#include "tests/support/suite.h"
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+enum { PARTITIONS = 4, PER_PARTITION = 150, EVENTS = PARTITIONS * PER_PARTITION, SHOWN = 5 };
+#define T0_US       1700000000000000ll
+#define LATENESS_US 60000000ll
+
+struct world {
+    struct arena arena;
+    struct rng rng;
+    struct ev_event events[EVENTS]; /* by partition, then offset */
+    bool accepted[EVENTS];
+    int64_t newest_us;
+};
+
+static struct slice name_of(struct world *w, const char *prefix, uint32_t n) {
+    const char *s = arena_printf(&w->arena, "%s%u", prefix, n);
+    return slice_of(s);
+}
+
+static struct ev_value number_value(double v) { return (struct ev_value){EV_NUMBER, .number = v}; }
+
+static struct ev_value genres_value(struct world *w) {
+    static const char *const words[] = {"drama", "war", "comedy", "noir", "sport", "music"};
+    int n = (int)rng_below(&w->rng, 4);
+    struct slice *v = ARENA_ARRAY(&w->arena, struct slice, n + 1);
+    for (int i = 0; i < n; i++)
+        v[i] = slice_of(words[rng_below(&w->rng, 6)]);
+    return (struct ev_value){EV_STRINGS, .strings = {v, n}};
+}
+
+/* Each field is there three times in four. */
+static void add_field(struct world *w, struct ev_field *fields, int *n, const char *name,
+                      struct ev_value v) {
+    if (rng_below(&w->rng, 4) > 0)
+        fields[(*n)++] = (struct ev_field){slice_of(name), v};
+}
+
+static void item_event(struct world *w, struct ev_event *e, struct ev_field *fields) {
+    e->kind = EV_ITEM;
+    e->item = name_of(w, "i", rng_below(&w->rng, 10));
+    /* numbers come as numbers and as text */
+    struct ev_value year = number_value(1990 + rng_below(&w->rng, 5));
+    if (rng_below(&w->rng, 3) == 0)
+        year = (struct ev_value){EV_STRING, .string = name_of(w, "", 1990 + rng_below(&w->rng, 5))};
+    if (rng_below(&w->rng, 9) == 0)
+        year = (struct ev_value){EV_STRING, .string = SLICE_LIT("unknown")};
+    add_field(w, fields, &e->n_fields, "year", year);
+    add_field(w, fields, &e->n_fields, "genres", genres_value(w));
+    add_field(w, fields, &e->n_fields, "created_at",
+              number_value((double)(T0_US / 1000000) - (double)rng_below(&w->rng, 5000) / 8));
+}
+
+static void ranking_event(struct world *w, struct ev_event *e, struct ev_field *fields) {
+    static const char *const pages[] = {"home", "search"};
+    e->kind = EV_RANKING;
+    if (rng_below(&w->rng, 5) == 0)
+        e->user = (struct slice){NULL, 0};
+    add_field(w, fields, &e->n_fields, "page",
+              (struct ev_value){EV_STRING, .string = slice_of(pages[rng_below(&w->rng, 2)])});
+    e->n_shown = (int)rng_below(&w->rng, SHOWN + 1);
+    struct ev_shown *shown = ARENA_ARRAY(&w->arena, struct ev_shown, SHOWN);
+    for (int i = 0; i < e->n_shown; i++) { /* now and then an item is shown twice */
+        struct ev_field *own = ARENA_ARRAY(&w->arena, struct ev_field, 1);
+        shown[i].item = name_of(w, "i", rng_below(&w->rng, 12));
+        add_field(w, own, &shown[i].n_fields, "value", number_value(rng_below(&w->rng, 3)));
+        shown[i].fields = own;
+    }
+    e->shown = shown;
+}
+
+static void random_event(struct world *w, struct ev_event *e) {
+    static const double values[] = {1, 2, 3, 4, 5, 0.1, 4.5};
+    struct ev_field *fields = ARENA_ARRAY(&w->arena, struct ev_field, 4);
+    e->tenant = rng_below(&w->rng, 4) == 0 ? SLICE_LIT("other") : (struct slice){NULL, 0};
+    e->user = name_of(w, "u", rng_below(&w->rng, 6));
+    if (rng_below(&w->rng, 3) > 0)
+        e->session = name_of(w, "s", rng_below(&w->rng, 5));
+    uint32_t kind = rng_below(&w->rng, 10);
+    if (kind == 0) {
+        item_event(w, e, fields);
+    } else if (kind == 1) {
+        e->kind = EV_USER;
+        add_field(w, fields, &e->n_fields, "age", number_value(18 + rng_below(&w->rng, 40)));
+        add_field(w, fields, &e->n_fields, "country",
+                  (struct ev_value){EV_STRING, .string = name_of(w, "c", rng_below(&w->rng, 3))});
+    } else if (kind < 4) {
+        ranking_event(w, e, fields);
+    } else {
+        e->kind = EV_INTERACTION;
+        e->item = name_of(w, "i", rng_below(&w->rng, 12));
+        e->type = rng_below(&w->rng, 3) == 0 ? SLICE_LIT("click") : SLICE_LIT("rating");
+        add_field(w, fields, &e->n_fields, "value", number_value(values[rng_below(&w->rng, 7)]));
+    }
+    e->fields = fields;
+    e->id = SLICE_LIT("x");
+}
+
+/* Partitions lag behind each other; within one, events come up to 40 s late, and a few far beyond
+ * the lateness. Whole seconds, so that many events tie. */
+static void world_init(struct world *w, uint64_t seed) {
+    memset(w, 0, sizeof *w);
+    arena_init(&w->arena, 0);
+    rng_init(&w->rng, seed);
+    for (int p = 0; p < PARTITIONS; p++) {
+        int64_t clock_us = 0, offset = 0;
+        for (int i = 0; i < PER_PARTITION; i++) {
+            int at = p * PER_PARTITION + i;
+            struct ev_event *e = &w->events[at];
+            random_event(w, e);
+            int64_t second = 1000 + 5 * i - 150 * p - rng_below(&w->rng, 40);
+            if (rng_below(&w->rng, 15) == 0)
+                second -= 100 + rng_below(&w->rng, 200);
+            e->event_time_us = T0_US + second * 1000000;
+            offset += 1 + rng_below(&w->rng, 3); /* logs have gaps */
+            e->source = (struct ev_source){p * 7, offset};
+            w->accepted[at] = e->event_time_us >= clock_us - LATENESS_US;
+            clock_us = e->event_time_us > clock_us ? e->event_time_us : clock_us;
+        }
+        w->newest_us = clock_us > w->newest_us ? clock_us : w->newest_us;
+    }
+}
+
+static void world_deinit(struct world *w) { arena_deinit(&w->arena); }
+
+/* A random interleaving of the partitions; with `repeats`, a partition is now and then read again
+ * from an earlier offset. order [at most max]. */
+static int world_order(struct world *w, struct rng *rng, bool repeats, int *order, int max) {
+    int next[PARTITIONS] = {0}, n = 0, left = PARTITIONS;
+    while (left > 0 && n < max) {
+        int p = (int)rng_below(rng, PARTITIONS);
+        int run = 1 + (int)rng_below(rng, 30);
+        if (repeats && rng_below(rng, 4) == 0)
+            next[p] -= next[p] < 20 ? next[p] : (int)rng_below(rng, 20);
+        for (; run > 0 && next[p] < PER_PARTITION && n < max; run--)
+            order[n++] = p * PER_PARTITION + next[p]++;
+        left = 0;
+        for (int i = 0; i < PARTITIONS; i++)
+            left += next[i] < PER_PARTITION;
+    }
+    CU_ASSERT_EQUAL(left, 0);
+    (void)w;
+    return n;
+}
+
+/* Applies order [n] in micro-batches of random size. */
+static void world_apply(const struct world *w, struct rng *rng, struct feat_state *s,
+                        const int *order, int n) {
+    struct ev_event batch[64];
+    for (int i = 0; i < n;) {
+        int size = 1 + (int)rng_below(rng, 64), k = 0;
+        for (; k < size && i < n; k++)
+            batch[k] = w->events[order[i++]];
+        feat_state_apply(s, batch, k, NULL);
+    }
+}
