@@ -5,7 +5,7 @@
 #include "tests/unit/proto_samples.h"
 
 static inline void target_fail(const char *what) {
-    printf("broken promise: %s\n", what);
+    fprintf(stderr, "broken promise: %s\n", what);
     abort();
 }
 

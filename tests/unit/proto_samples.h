@@ -96,6 +96,16 @@ static inline bool same_text(struct slice x, struct slice y) {
     return x.n == y.n && (x.n == 0 || (x.p && y.p && memcmp(x.p, y.p, x.n) == 0));
 }
 
+/* -0 equals 0: -fno-signed-zeros may swap them. Not inlined, or gcc reads a sample's string as
+ * numbers and warns. */
+static __attribute__((noinline, unused)) bool same_doubles(const double *x, const double *y,
+                                                           int n) {
+    for (int i = 0; i < n; i++)
+        if (x[i] != y[i])
+            return false;
+    return true;
+}
+
 static inline bool same_value(const struct ev_value *x, const struct ev_value *y) {
     if (x->type != y->type)
         return false;
@@ -108,8 +118,7 @@ static inline bool same_value(const struct ev_value *x, const struct ev_value *y
         return same_text(x->string, y->string);
     case EV_NUMBERS:
         return x->numbers.n == y->numbers.n &&
-               (x->numbers.n == 0 ||
-                memcmp(x->numbers.v, y->numbers.v, sizeof(double) * (size_t)x->numbers.n) == 0);
+               same_doubles(x->numbers.v, y->numbers.v, x->numbers.n);
     case EV_STRINGS:
         if (x->strings.n != y->strings.n)
             return false;
