@@ -1,0 +1,163 @@
+/* The memory store and its slab against plain arrays; codecs there and back. */
+#include "base/hash.h"
+#include "base/heap.h"
+#include "base/rng.h"
+#include "features/codec.h"
+#include "features/record.h"
+#include "features/slab.h"
+#include "features/store.h"
+#include "tests/support/suite.h"
+#include <math.h>
+
+static void test_slab_runs_do_not_overlap(void) {
+    enum { RUNS = 3000 };
+    struct run {
+        uint64_t ref;
+        size_t bytes;
+        uint8_t mark;
+    } *runs = HEAP_ARRAY(struct run, RUNS);
+    struct slab s = {0};
+    struct rng rng;
+    rng_init(&rng, 1);
+    for (int step = 0; step < 60000; step++) {
+        struct run *r = &runs[rng_below(&rng, RUNS)];
+        if (r->ref != 0) {
+            const uint8_t *p = slab_at(&s, r->ref);
+            CU_ASSERT_EQUAL_FATAL(p[0], r->mark);
+            CU_ASSERT_EQUAL_FATAL(p[r->bytes - 1], r->mark);
+            slab_free(&s, r->ref, r->bytes);
+        }
+        uint32_t size = rng_below(&rng, 1000);
+        r->bytes = 1 + (size < 900 ? rng_below(&rng, 600) : size < 999 ? rng_below(&rng, 65536)
+                                                                      : rng_below(&rng, 300000));
+        r->mark = (uint8_t)rng_u64(&rng);
+        r->ref = slab_alloc(&s, r->bytes);
+        CU_ASSERT_NOT_EQUAL_FATAL(r->ref, 0);
+        memset(slab_at(&s, r->ref), r->mark, r->bytes);
+    }
+    slab_deinit(&s);
+    heap_free(runs);
+}
+
+/* Freed memory is used again: a hundred times the work takes no more room. */
+static void test_slab_reuses(void) {
+    struct slab s = {0};
+    uint64_t refs[100];
+    uint64_t once = 0;
+    for (int round = 0; round < 100; round++) {
+        for (int i = 0; i < 100; i++)
+            refs[i] = slab_alloc(&s, 100000 + (size_t)i);
+        once = round == 0 ? s.bytes : once;
+        for (int i = 0; i < 100; i++)
+            slab_free(&s, refs[i], 100000 + (size_t)i);
+    }
+    CU_ASSERT(s.bytes <= once);
+    CU_ASSERT_EQUAL(s.n_chunks, 100);
+    slab_deinit(&s);
+}
+
+static void record_of(struct buf *b, enum feat_scope scope, uint64_t key, uint32_t more) {
+    buf_clear(b);
+    feat_record_put_head(b, scope, key, more, SLICE_LIT(""), SLICE_LIT("id"));
+    for (uint32_t i = 0; i < more; i++)
+        buf_add_byte(b, (uint8_t)(key + i));
+}
+
+static void test_store_against_an_array(void) {
+    enum { KEYS = 5000 };
+    const struct feat_store_ops *ops = &feat_store_memory;
+    struct feat_store *s = ops->open();
+    uint32_t *sizes = HEAP_ARRAY(uint32_t, KEYS); /* 0: absent, else 1 + bytes */
+    struct rng rng;
+    struct buf b = {0};
+    rng_init(&rng, 2);
+    uint64_t n = 0;
+    for (int step = 0; step < 50000; step++) {
+        uint32_t i = rng_below(&rng, KEYS);
+        uint32_t more = rng_below(&rng, 50) == 0 ? rng_below(&rng, 70000) : rng_below(&rng, 200);
+        uint64_t key = hash_mix(7, i);
+        record_of(&b, FEAT_SCOPE_USER, key, more);
+        ops->put(s, FEAT_SCOPE_USER, key, buf_slice(&b));
+        n += sizes[i] == 0;
+        sizes[i] = 1 + more;
+    }
+    CU_ASSERT_EQUAL(ops->count(s, FEAT_SCOPE_USER), n);
+    CU_ASSERT_EQUAL(ops->count(s, FEAT_SCOPE_ITEM), 0);
+    uint64_t keys[KEYS];
+    struct slice *got = HEAP_ARRAY(struct slice, KEYS);
+    for (uint32_t i = 0; i < KEYS; i++)
+        keys[i] = hash_mix(7, i);
+    ops->fetch(s, FEAT_SCOPE_USER, keys, KEYS, got);
+    for (uint32_t i = 0; i < KEYS; i++) {
+        record_of(&b, FEAT_SCOPE_USER, keys[i], sizes[i] == 0 ? 0 : sizes[i] - 1);
+        CU_ASSERT_FATAL(slice_equal(got[i], sizes[i] == 0 ? (struct slice){NULL, 0}
+                                                          : buf_slice(&b)));
+    }
+    uint64_t seen = 0;
+    struct slice bytes;
+    for (uint64_t at = 0; ops->next(s, FEAT_SCOPE_USER, &at, &bytes); seen++)
+        CU_ASSERT_FATAL(bytes.n >= 10);
+    CU_ASSERT_EQUAL(seen, n);
+    ops->fetch(s, FEAT_SCOPE_ITEM, keys, 3, got);
+    CU_ASSERT_EQUAL(got[0].n, 0);
+    heap_free(got);
+    heap_free(sizes);
+    buf_deinit(&b);
+    ops->close(s);
+    ops->close(NULL);
+}
+
+/* Keys that agree in table, tag and slot still are two. */
+static void test_store_tells_near_keys_apart(void) {
+    const struct feat_store_ops *ops = &feat_store_memory;
+    struct feat_store *s = ops->open();
+    struct buf b = {0};
+    for (uint64_t i = 0; i < 9; i++) {
+        uint64_t key = 5 + (i << 20); /* bits of neither slot, tag nor table */
+        record_of(&b, FEAT_SCOPE_ITEM, key, (uint32_t)i);
+        ops->put(s, FEAT_SCOPE_ITEM, key, buf_slice(&b));
+    }
+    CU_ASSERT_EQUAL(ops->count(s, FEAT_SCOPE_ITEM), 9);
+    for (uint64_t i = 0; i < 9; i++) {
+        uint64_t key = 5 + (i << 20);
+        struct slice got;
+        record_of(&b, FEAT_SCOPE_ITEM, key, (uint32_t)i);
+        ops->fetch(s, FEAT_SCOPE_ITEM, &key, 1, &got);
+        CU_ASSERT(slice_equal(got, buf_slice(&b)));
+    }
+    buf_deinit(&b);
+    ops->close(s);
+}
+
+static void test_codecs(void) {
+    static const int64_t times[] = {0, 1, 999, 1000, 999999, 1000000, 1700000000000000,
+                                    1700000000123000, 1700000000123456, INT64_MAX};
+    static const double numbers[] = {0, 1, -1, 5, 1995, 0.5, 0.1, 1e300, -1e-300, 1073741823,
+                                     1073741824, 4294967296.0, 1e15};
+    struct buf b = {0};
+    for (size_t i = 0; i < sizeof times / sizeof times[0]; i++)
+        feat_put_time(&b, times[i]);
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
+        feat_put_number(&b, numbers[i]);
+    feat_put_number(&b, NAN);
+    feat_put_number(&b, INFINITY);
+    struct feat_stamp stamp = {7, -3, INT64_MAX};
+    feat_put_stamp(&b, stamp);
+    struct cursor c = cursor_of(b.p, b.n);
+    for (size_t i = 0; i < sizeof times / sizeof times[0]; i++)
+        CU_ASSERT_EQUAL(feat_get_time(&c), times[i]);
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
+        CU_ASSERT_EQUAL(feat_get_number(&c), numbers[i]);
+    CU_ASSERT(isnan(feat_get_number(&c)) && isnan(feat_get_number(&c)));
+    CU_ASSERT_EQUAL(feat_stamp_compare(feat_get_stamp(&c), stamp), 0);
+    CU_ASSERT(!c.bad && c.p == c.end);
+    feat_get_stamp(&c);
+    CU_ASSERT(c.bad);
+    buf_clear(&b);
+    feat_put_number(&b, 5); /* a rating is one byte */
+    CU_ASSERT_EQUAL(b.n, 1);
+    buf_deinit(&b);
+}
+
+SUITE("features_store", TEST(test_slab_runs_do_not_overlap), TEST(test_slab_reuses),
+      TEST(test_store_against_an_array), TEST(test_store_tells_near_keys_apart), TEST(test_codecs))
