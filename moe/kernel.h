@@ -64,9 +64,13 @@ struct moe_kernels {
     moe_tile_fn *const *tile[3]; /* [mr] tile[precision][m - 1]: tiles of m rows */
 
     void (*sigmoid)(float *x, int n); /* x = 1 / (1 + exp(-x)) */
-    /* Softmax over the first `lanes` floats of each row, in place; what is left of the last group
-     * of 16 becomes 0. */
-    void (*softmax)(float *x, size_t stride, int rows, int lanes);
+    /* Of each row the softmax over x[0 .. lanes); what is left of out's last group of MOE_LANES is
+     * 0. That much of x is read, whatever stands there. Strides in floats. */
+    void (*softmax)(const float *x, size_t x_stride, float *out, size_t out_stride, int rows,
+                    int lanes);
+    /* out = (x - mean) * scale, cut to +-clip; 0 where x is not finite. Any n. */
+    void (*standardise)(const float *x, const float *mean, const float *scale, float clip,
+                        float *out, int n);
     /* Where there are such tiles. bf16: to nearest even; u8: clamp(round(x * per_unit[i]) + zero)
      */
     void (*bf16)(const float *x, uint16_t *out, int n);

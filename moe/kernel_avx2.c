@@ -54,5 +54,6 @@ const struct moe_kernels moe_kernels_avx2 = {
     .tile = {tiles, NULL, NULL},
     .sigmoid = rows_sigmoid,
     .softmax = rows_softmax,
+    .standardise = rows_standardise,
 };
 #endif

@@ -64,6 +64,7 @@ const struct moe_kernels moe_kernels_portable = {
     .tile = {tiles, NULL, NULL},
     .sigmoid = rows_sigmoid,
     .softmax = rows_softmax,
+    .standardise = rows_standardise,
 };
 
 const struct moe_kernels *moe_kernels_for(const struct moe_cpu *cpu) {

@@ -1,0 +1,138 @@
+/* scorer_packed.h: a model compiled for one CPU and precision: packed weights, planned scratch.
+ * The fast path behind scorer.h; this header is for the files that build, run, calibrate and test
+ * it.
+ *
+ *   once a request   query part -> start vectors of every first layer that reads the input
+ *   per block        gather + encode -> [gates' logits, wide] -> softmax
+ *                    per level and expert: first layer (start: its vector) -> ... -> mixed into
+ *                    the modules' sums in registers
+ *                    towers: layers, last one a dot in registers -> + wide -> sigmoid
+ *
+ * Types: activations of experts are in the scorer's precision, those of gates and towers in fp32
+ * or, under bf16 and int8, in bf16. Sums over experts are always fp32. */
+#pragma once
+#include "moe/model_impl.h"
+#include "moe/pack.h"
+#include "moe/scorer.h"
+
+/* Rows that go through all layers together: their activations stay in L2. */
+#define MOE_BLOCK       56
+#define MOE_BLOCK_LANES 64 /* the same, to whole vectors */
+
+/* A product with packed weights: y = act(x W + start). */
+struct packed_layer {
+    struct moe_pack w;
+    const float *start; /* [columns]; NULL: from the request's vector */
+    size_t start_at;    /* column of the query's product */
+    enum moe_act act;   /* of its output */
+    int in, out;
+    /* int8: how its input is quantised: u8 = round(x * per_unit) + zero */
+    const float *per_unit; /* [in, padded] */
+    int zero;
+};
+
+/* Rows to be multiplied: the model's input or modules of the level before, side by side. */
+struct packed_source {
+    int n;              /* modules; 0: the input */
+    const int *modules; /* [n] */
+    int columns;        /* candidate part only */
+    const float *per_unit;
+    int zero;
+    size_t at_low, at_side;         /* bytes of scratch; equal to each other when the types are */
+    size_t low_stride, side_stride; /* bytes */
+    bool direct;                    /* fp32, one part: no copy, read in place */
+    bool has_side;
+    struct packed_layer side; /* logits of the gates that read it (and wide): [columns x lanes] */
+    size_t at_logits;         /* bytes; [block x logits_stride] */
+    size_t logits_stride;     /* floats */
+};
+
+/* An expert's contribution to a module. */
+struct packed_use {
+    int gate, column; /* its weight: column of the gate's row */
+    int module;
+    bool first; /* the module's first contribution */
+};
+struct packed_expert {
+    int source, n_layers, n_uses;
+    struct packed_layer *layers; /* [n_layers] */
+    struct packed_use *uses;     /* [n_uses] */
+};
+struct packed_gate {
+    int source, n_experts;
+    int logits_at; /* column of the source's logits */
+    int at;        /* column of the level's weights, a multiple of MOE_LANES */
+};
+struct packed_level {
+    struct packed_source *sources;
+    struct packed_gate *gates;
+    struct packed_expert *experts;
+    int n_sources, n_gates, n_experts, n_modules, out;
+    size_t at_weights, weights_stride; /* bytes, floats: the gates' weights [block x stride] */
+    size_t at_sums, sums_stride;       /* bytes, floats: [n_modules][block x stride] */
+};
+struct packed_tower {
+    int module, n_layers;
+    struct packed_layer *layers; /* [n_layers - 1]: the last is the dot */
+    const float *dot;            /* [padded width of its input] */
+    float dot_base;
+};
+
+/* The products of the query part, one column range per first layer that reads the input. */
+struct packed_query {
+    int columns; /* 0: none */
+    struct moe_pack w;
+    const float *start; /* the layers' biases (and int8 corrections) */
+    size_t at;          /* bytes of scratch: [columns] */
+    const float *per_unit;
+    int zero;
+};
+
+/* Plain numbers that are only standardised, column by column. */
+struct packed_numbers {
+    int n;                     /* 0: not that simple, encode.c does it */
+    const float *mean, *scale; /* [n] */
+};
+
+struct moe_packed {
+    const struct moe_model *m;
+    const struct moe_kernels *k;
+    enum moe_precision low, side; /* types of experts; of gates and towers */
+    int rows_max;
+    struct packed_query query_low, query_side;
+    struct packed_level *levels;
+    struct packed_tower *towers;
+    int n_levels;
+    int wide_at; /* column of the logits of level 0's source `wide_source`; -1: none */
+    int wide_source;
+    struct packed_numbers numbers[MOE_SIDES];
+    size_t x_stride, hidden_stride, tower_stride; /* floats, bytes, bytes */
+    size_t at_query, at_query_low, at_query_side; /* bytes of scratch */
+    size_t at_x, at_hidden[2], at_float, at_tower[2], at_tower_in, at_logits;
+    size_t scratch_bytes;
+    void *weights; /* one block: everything packed */
+    size_t weights_bytes;
+    struct arena arena; /* the structs above */
+};
+
+/* Whether the model is covered: WEIGHTS routes of softmax gates, mlp experts. NULL: yes; else what
+ * is in the way, for logs. */
+const char *moe_packed_lacks(const struct moe_model *m);
+/* units: int8 only, see packed_units.h. UNIMPLEMENTED: not covered, or the CPU lacks the
+ * precision. */
+enum status moe_packed_new(const struct moe_model *m, const struct moe_cpu *cpu,
+                           enum moe_precision precision, int rows_max, const float *units,
+                           struct moe_packed **out);
+void moe_packed_free(struct moe_packed *p);
+/* The second half of moe_packed_new: packs the weights. */
+void moe_packed_fill(struct moe_packed *p, const float *units);
+/* Floats of `units`: of the query part, then by level: of each source's candidate part, then of
+ * each expert's hidden layers, as the layers' inputs come. Each is the value of one step of the
+ * column's int8 activation. */
+size_t moe_packed_units(const struct moe_model *m);
+/* Inputs of the network: x[r * stride ..] from numbers [n x columns] and ids [n x slots]. */
+void moe_packed_gather(const struct moe_packed *p, int side, const float *numbers,
+                       const uint32_t *ids, int n, float *x, size_t stride);
+/* As moe_scorer_score. */
+void moe_packed_score(const struct moe_packed *p, const struct moe_batch *b, void *scratch,
+                      float *probabilities);

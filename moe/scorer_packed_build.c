@@ -1,0 +1,296 @@
+/* scorer_packed_build.c: what a packed model looks like: which products there are, how wide, and
+ * where in the scratch everything stands. The weights are filled in by scorer_packed_fill.c. */
+#include <string.h>
+#include "base/heap.h"
+#include "moe/scorer_packed.h"
+
+static const char *lacks_gate(const struct moe_gate_use *u) {
+    return u->gate.ops == &moe_gate_softmax ? NULL : u->gate.ops->name;
+}
+
+static const char *lacks_expert(const struct moe_expert *e) {
+    return e->ops == &moe_expert_mlp ? NULL : e->ops->name;
+}
+
+const char *moe_packed_lacks(const struct moe_model *m) {
+    if (m->cross.n)
+        return "cross layers";
+    for (int l = 0; l < m->n_levels; l++) {
+        const struct moe_level *level = &m->levels[l];
+        const char *no = NULL;
+        for (int i = 0; i < level->n_gates && !no; i++)
+            no = lacks_gate(&level->gates[i]);
+        for (int i = 0; i < level->n_groups && !no; i++)
+            no = lacks_expert(&level->groups[i].expert);
+        if (no)
+            return no;
+        if (level->n_gates > MOE_MIXES_MAX)
+            return "more than 32 gates in a level";
+    }
+    for (int t = 0; t < m->n_tasks; t++)
+        if (m->towers[t].mlp.width[m->towers[t].mlp.n_layers] != 1)
+            return "towers wider than 1";
+    return NULL;
+}
+
+static int padded(int n, int to) { return (n + to - 1) / to * to; }
+
+/* A piece of scratch: aligned to cache lines. */
+static size_t take(struct moe_packed *p, size_t bytes) {
+    size_t at = p->scratch_bytes;
+    p->scratch_bytes += (bytes + 63) & ~(size_t)63;
+    return at;
+}
+
+/* Rows of a source: where their copies in the experts' and the gates' type are. */
+static void place_source(struct moe_packed *p, struct packed_source *s, size_t at_direct,
+                         size_t direct_stride) {
+    s->direct = p->low == MOE_FP32 && s->n <= 1;
+    s->low_stride = moe_pack_row_bytes(p->low, s->columns);
+    s->side_stride = moe_pack_row_bytes(p->side, s->columns);
+    if (s->direct) {
+        s->low_stride = s->side_stride = direct_stride * sizeof(float);
+        s->at_low = s->at_side = at_direct;
+        return;
+    }
+    s->at_low = take(p, MOE_BLOCK * s->low_stride);
+    s->at_side = p->low == p->side ? s->at_low : take(p, MOE_BLOCK * s->side_stride);
+}
+
+static void shape_sources(struct moe_packed *p, const struct moe_level *l, struct packed_level *to,
+                          const struct packed_level *below) {
+    to->n_sources = l->n_sources;
+    to->sources = ARENA_ARRAY(&p->arena, struct packed_source, l->n_sources);
+    for (int i = 0; i < l->n_sources; i++) {
+        const struct moe_source *from = &l->sources[i];
+        struct packed_source *s = &to->sources[i];
+        *s = (struct packed_source){.n = from->n, .modules = from->modules};
+        s->columns = from->columns - from->dq;
+        size_t at = p->at_x, stride = p->x_stride;
+        if (from->n == 1) {
+            stride = below->sums_stride;
+            at = below->at_sums + (size_t)from->modules[0] * MOE_BLOCK * stride * sizeof(float);
+        }
+        place_source(p, s, at, stride);
+    }
+}
+
+/* Gates in the order of the level, their logits side by side per source; weights in groups of 16.
+ */
+static void shape_gates(struct moe_packed *p, const struct moe_level *l, struct packed_level *to) {
+    int *lanes = ARENA_ARRAY(&p->arena, int, l->n_sources), weights = 0;
+    to->n_gates = l->n_gates;
+    to->gates = ARENA_ARRAY(&p->arena, struct packed_gate, l->n_gates);
+    for (int i = 0; i < l->n_gates; i++) {
+        const struct moe_gate_use *u = &l->gates[i];
+        to->gates[i] = (struct packed_gate){.source = u->source,
+                                            .n_experts = u->gate.n_experts,
+                                            .logits_at = lanes[u->source],
+                                            .at = weights};
+        weights += padded(u->gate.n_experts, MOE_LANES);
+        if (u->gate.n_experts > 1)
+            lanes[u->source] += u->gate.n_experts;
+    }
+    to->weights_stride = (size_t)weights;
+    to->at_weights = take(p, MOE_BLOCK * (size_t)weights * sizeof(float));
+    bool wide = p->m->wide_tensor >= 0 && to == &p->levels[0];
+    for (int i = 0; i < to->n_sources; i++) {
+        struct packed_source *s = &to->sources[i];
+        if (wide && s->n == 0) {
+            p->wide_at = lanes[i];
+            p->wide_source = i;
+            lanes[i] += p->m->n_tasks;
+            wide = false;
+        }
+        s->has_side = lanes[i] > 0;
+        s->side.in = s->columns;
+        s->side.out = lanes[i];
+        s->side.act = MOE_ACT_NONE;
+        /* a group of 16 is read from any logit on */
+        s->logits_stride = (size_t)padded(lanes[i], p->k->nr) + MOE_LANES;
+        s->at_logits = take(p, MOE_BLOCK * s->logits_stride * sizeof(float));
+    }
+}
+
+static int uses_of(const struct moe_level *l, int expert, struct packed_use *uses, bool *touched) {
+    int n = 0;
+    for (int g = 0; g < l->n_gates; g++)
+        for (int c = 0; c < l->gates[g].gate.n_experts; c++) {
+            if (l->gates[g].experts[c] != expert)
+                continue;
+            int module = l->gates[g].module;
+            if (uses) {
+                uses[n] = (struct packed_use){g, c, module, !touched[module]};
+                touched[module] = true;
+            }
+            n++;
+        }
+    return n;
+}
+
+static void shape_mlp(struct moe_packed *p, const struct moe_mlp *m, int in, int n_layers,
+                      struct packed_layer **out) {
+    *out = ARENA_ARRAY(&p->arena, struct packed_layer, n_layers + 1);
+    for (int i = 0; i < n_layers; i++) {
+        struct packed_layer *y = &(*out)[i];
+        y->in = i ? m->width[i] : in;
+        y->out = m->width[i + 1];
+        y->act = i + 1 < m->n_layers || m->act_last ? m->act : MOE_ACT_NONE;
+    }
+}
+
+static void shape_experts(struct moe_packed *p, const struct moe_level *l,
+                          struct packed_level *to) {
+    bool *touched = ARENA_ARRAY(&p->arena, bool, l->n_modules);
+    to->n_experts = l->n_experts;
+    to->experts = ARENA_ARRAY(&p->arena, struct packed_expert, l->n_experts);
+    for (int i = 0; i < l->n_experts; i++) {
+        const struct moe_expert_group *g = moe_level_group(l, i);
+        const struct moe_mlp *mlp = g->expert.shape;
+        struct packed_expert *e = &to->experts[i];
+        e->source = g->source;
+        e->n_layers = mlp->n_layers;
+        shape_mlp(p, mlp, to->sources[g->source].columns, mlp->n_layers, &e->layers);
+        e->n_uses = uses_of(l, i, NULL, NULL);
+        e->uses = ARENA_ARRAY(&p->arena, struct packed_use, e->n_uses);
+        uses_of(l, i, e->uses, touched);
+    }
+}
+
+static void shape_level(struct moe_packed *p, int at) {
+    const struct moe_level *l = &p->m->levels[at];
+    struct packed_level *to = &p->levels[at];
+    to->n_modules = l->n_modules;
+    to->out = l->out;
+    to->sums_stride = (size_t)padded(l->out, p->k->nr);
+    shape_sources(p, l, to, at ? to - 1 : NULL);
+    shape_gates(p, l, to);
+    shape_experts(p, l, to);
+    to->at_sums = take(p, (size_t)l->n_modules * MOE_BLOCK * to->sums_stride * sizeof(float));
+}
+
+static void shape_towers(struct moe_packed *p) {
+    const struct moe_level *last = &p->m->levels[p->m->n_levels - 1];
+    p->towers = ARENA_ARRAY(&p->arena, struct packed_tower, p->m->n_tasks);
+    for (int t = 0; t < p->m->n_tasks; t++) {
+        const struct moe_tower *from = &p->m->towers[t];
+        struct packed_tower *to = &p->towers[t];
+        to->module = from->module;
+        to->n_layers = from->mlp.n_layers;
+        shape_mlp(p, &from->mlp, last->out, to->n_layers - 1, &to->layers);
+    }
+}
+
+static size_t widest(const struct packed_layer *l, int n, int nr, size_t most) {
+    for (int i = 0; i < n; i++)
+        most = (size_t)padded(l[i].out, nr) > most ? (size_t)padded(l[i].out, nr) : most;
+    return most;
+}
+
+/* What does not belong to one level. */
+static void plan_buffers(struct moe_packed *p) {
+    size_t expert = 0, tower = 0;
+    for (int l = 0; l < p->n_levels; l++)
+        for (int e = 0; e < p->levels[l].n_experts; e++)
+            expert = widest(p->levels[l].experts[e].layers, p->levels[l].experts[e].n_layers,
+                            p->k->nr, expert);
+    for (int t = 0; t < p->m->n_tasks; t++)
+        tower = widest(p->towers[t].layers, p->towers[t].n_layers - 1, p->k->nr, tower);
+    p->hidden_stride = moe_pack_row_bytes(p->low, (int)expert);
+    p->tower_stride = moe_pack_row_bytes(p->side, (int)tower);
+    for (int i = 0; i < 2; i++) {
+        p->at_hidden[i] = take(p, MOE_BLOCK * p->hidden_stride);
+        p->at_tower[i] = take(p, MOE_BLOCK * p->tower_stride);
+    }
+    p->at_float = take(p, MOE_BLOCK * (expert > tower ? expert : tower) * sizeof(float));
+    const struct packed_level *last = &p->levels[p->n_levels - 1];
+    p->at_tower_in = take(p, MOE_BLOCK * moe_pack_row_bytes(p->side, last->out));
+    p->at_logits = take(p, (size_t)p->m->n_tasks * MOE_BLOCK_LANES * sizeof(float));
+}
+
+/* Columns of the query products: one range per first layer over the input. */
+static void plan_query(struct moe_packed *p) {
+    int low = 0, side = 0, dq = p->m->part[MOE_QUERY];
+    for (int l = 0; l < p->n_levels; l++) {
+        struct packed_level *level = &p->levels[l];
+        for (int i = 0; i < level->n_sources; i++)
+            if (level->sources[i].n == 0 && level->sources[i].has_side) {
+                level->sources[i].side.start_at = (size_t)side;
+                side += padded(level->sources[i].side.out, p->k->nr);
+            }
+        for (int e = 0; e < level->n_experts; e++)
+            if (level->sources[level->experts[e].source].n == 0) {
+                level->experts[e].layers[0].start_at = (size_t)low;
+                low += padded(level->experts[e].layers[0].out, p->k->nr);
+            }
+    }
+    p->query_low.columns = dq ? low : 0;
+    p->query_side.columns = dq ? side : 0;
+    p->at_query = take(p, (size_t)padded(dq, MOE_LANES) * sizeof(float));
+    p->at_query_low = take(p, moe_pack_row_bytes(p->low, padded(dq, MOE_LANES)));
+    p->at_query_side = take(p, moe_pack_row_bytes(p->side, padded(dq, MOE_LANES)));
+    p->query_low.at = take(p, (size_t)low * sizeof(float));
+    p->query_side.at = take(p, (size_t)side * sizeof(float));
+}
+
+static void shape_numbers(struct moe_packed *p, int side) {
+    const struct moe_encode *e = &p->m->encode[side];
+    float *mean = ARENA_ARRAY(&p->arena, float, e->columns), *scale;
+    scale = ARENA_ARRAY(&p->arena, float, e->columns);
+    for (int c = 0; c < e->columns; c++) {
+        mean[c] = e->column[c].mean;
+        scale[c] = e->column[c].scale;
+    }
+    bool simple = e->kinds == MOE_ENC_VALUE && e->width == e->columns;
+    p->numbers[side] = (struct packed_numbers){simple ? e->columns : 0, mean, scale};
+}
+
+static void shape(struct moe_packed *p) {
+    const struct moe_model *m = p->m;
+    p->n_levels = m->n_levels;
+    p->wide_at = -1;
+    for (int side = 0; side < MOE_SIDES; side++)
+        shape_numbers(p, side);
+    p->x_stride = (size_t)padded(m->part[MOE_CAND], MOE_LANES);
+    p->at_x = take(p, MOE_BLOCK * p->x_stride * sizeof(float));
+    p->levels = ARENA_ARRAY(&p->arena, struct packed_level, m->n_levels);
+    for (int l = 0; l < m->n_levels; l++)
+        shape_level(p, l);
+    shape_towers(p);
+    plan_buffers(p);
+    plan_query(p);
+}
+
+enum status moe_packed_new(const struct moe_model *m, const struct moe_cpu *cpu,
+                           enum moe_precision precision, int rows_max, const float *units,
+                           struct moe_packed **out) {
+    const char *lacks = moe_packed_lacks(m);
+    if (lacks)
+        return fail(STATUS_UNIMPLEMENTED, "packed scoring does not cover %s", lacks);
+    if (!moe_cpu_has(cpu, precision))
+        return fail(STATUS_UNIMPLEMENTED, "this CPU has no instructions for %s",
+                    moe_precision_word(precision));
+    if (precision == MOE_INT8 && !units)
+        return fail(STATUS_FAILED_PRECONDITION, "int8 needs a calibrated model");
+    struct moe_packed *p = HEAP_NEW(struct moe_packed);
+    arena_init(&p->arena, 0);
+    p->m = m;
+    p->k = moe_kernels_for(cpu);
+    p->low = precision;
+    p->side = precision == MOE_FP32 ? MOE_FP32 : MOE_BF16;
+    p->rows_max = rows_max;
+    if (precision == MOE_INT8 && !cpu->bf16)
+        p->side = MOE_FP32;
+    shape(p);
+    moe_packed_fill(p, units);
+    *out = p;
+    return STATUS_OK;
+}
+
+void moe_packed_free(struct moe_packed *p) {
+    if (!p)
+        return;
+    heap_free(p->weights);
+    arena_deinit(&p->arena);
+    heap_free(p);
+}

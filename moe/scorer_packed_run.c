@@ -1,0 +1,307 @@
+/* scorer_packed_run.c: scores one request with a packed model, block by block. Nothing here
+ * allocates or fails; all buffers are pieces of the caller's scratch.
+ *
+ * Rows never meet: every product adds in the order of k, softmax and sigmoid work on one row's
+ * numbers, and columns stand at fixed places of the vectors. So a row's bits do not depend on the
+ * block it falls into. */
+#include <assert.h>
+#include <string.h>
+#include "moe/scorer_packed.h"
+
+struct run {
+    const struct moe_packed *p;
+    char *scratch;
+    int n; /* rows of this block */
+};
+
+static float *floats_at(const struct run *r, size_t at) {
+    return (float *)(void *)(r->scratch + at);
+}
+
+/* Rows [n x columns] of floats as the tiles want them; padding columns are read and written. */
+static void convert(const struct moe_kernels *k, enum moe_precision to, const float *per_unit,
+                    int zero, const float *x, size_t x_stride, int n, int columns, char *out,
+                    size_t out_stride) {
+    const int wide = (columns + MOE_LANES - 1) / MOE_LANES * MOE_LANES;
+    for (int r = 0; r < n; r++, x += x_stride, out += out_stride) {
+        if (to == MOE_FP32)
+            memcpy(out, x, (size_t)columns * sizeof *x);
+        else if (to == MOE_BF16)
+            k->bf16(x, (uint16_t *)(void *)out, wide);
+        else
+            k->u8(x, per_unit, zero, (uint8_t *)out, wide);
+    }
+}
+
+/* The part of a tile's description that follows from the layer. */
+static struct moe_tile tile_of(const struct run *r, const struct packed_layer *l, const void *a,
+                               size_t a_stride, size_t query_at) {
+    return (struct moe_tile){
+        .a = a,
+        .a_stride = a_stride,
+        .start = l->start ? l->start : floats_at(r, query_at) + l->start_at,
+        .relu = l->act == MOE_ACT_RELU,
+    };
+}
+
+static void run_layer(const struct run *r, const struct packed_layer *l, const struct moe_tile *t) {
+    moe_pack_run(r->p->k, &l->w, t, r->n, 0, l->w.panels);
+}
+
+/* A layer whose output goes to `out` in the type `to`. */
+static void store_layer(const struct run *r, const struct packed_layer *l, const void *a,
+                        size_t a_stride, size_t query_at, enum moe_precision to,
+                        const struct packed_layer *next, char *out, size_t out_stride) {
+    struct moe_tile t = tile_of(r, l, a, a_stride, query_at);
+    bool plain = l->act == MOE_ACT_RELU || (l->act == MOE_ACT_NONE && to != MOE_INT8);
+    t.end = to == MOE_FP32 ? MOE_END_F32 : to == MOE_BF16 ? MOE_END_BF16 : MOE_END_U8;
+    t.out = out;
+    t.out_stride = out_stride;
+    if (plain) {
+        run_layer(r, l, &t);
+        return;
+    }
+    const size_t columns = (size_t)moe_pack_columns(&l->w);
+    float *x = floats_at(r, r->p->at_float);
+    t.end = MOE_END_F32;
+    t.out = x;
+    t.out_stride = columns * sizeof *x;
+    run_layer(r, l, &t);
+    moe_vec_act(l->act, (size_t)r->n * columns, x, x);
+    convert(r->p->k, to, next->per_unit, next->zero, x, columns, r->n, next->in, out, out_stride);
+}
+
+static struct moe_mix mix_of(const struct run *r, const struct packed_level *l,
+                             const struct packed_use *u) {
+    float *sums = floats_at(r, l->at_sums) + (size_t)u->module * MOE_BLOCK * l->sums_stride;
+    const float *weights = floats_at(r, l->at_weights) + l->gates[u->gate].at + u->column;
+    return (struct moe_mix){sums, weights, u->first};
+}
+
+/* An expert's last layer, mixed into the modules. */
+static void mix_layer(const struct run *r, const struct packed_level *level,
+                      const struct packed_expert *e, const struct packed_layer *l, const void *a,
+                      size_t a_stride) {
+    struct moe_mix mix[MOE_MIXES_MAX];
+    for (int i = 0; i < e->n_uses; i++)
+        mix[i] = mix_of(r, level, &e->uses[i]);
+    struct moe_tile t = tile_of(r, l, a, a_stride, r->p->query_low.at);
+    t.end = MOE_END_MIX;
+    t.mix = mix;
+    t.n_mix = e->n_uses;
+    t.sum_stride = level->sums_stride;
+    t.gate_stride = level->weights_stride;
+    if (l->act == MOE_ACT_RELU || l->act == MOE_ACT_NONE) {
+        run_layer(r, l, &t);
+        return;
+    }
+    const size_t columns = (size_t)moe_pack_columns(&l->w);
+    float *x = floats_at(r, r->p->at_float);
+    t.end = MOE_END_F32;
+    t.out = x;
+    t.out_stride = columns * sizeof *x;
+    run_layer(r, l, &t);
+    moe_vec_act(l->act, (size_t)r->n * columns, x, x);
+    for (int i = 0; i < e->n_uses; i++) {
+        if (mix[i].first)
+            memset(mix[i].sum, 0, (size_t)r->n * columns * sizeof *x);
+        moe_vec_mix(r->n, (int)columns, mix[i].gate, (int)level->weights_stride, x, mix[i].sum);
+    }
+}
+
+static void run_expert(const struct run *r, const struct packed_level *level,
+                       const struct packed_expert *e) {
+    const struct moe_packed *p = r->p;
+    const struct packed_source *s = &level->sources[e->source];
+    const char *a = r->scratch + s->at_low;
+    size_t stride = s->low_stride;
+    for (int i = 0; i + 1 < e->n_layers; i++) {
+        char *out = r->scratch + p->at_hidden[i & 1];
+        store_layer(r, &e->layers[i], a, stride, p->query_low.at, p->low, &e->layers[i + 1], out,
+                    p->hidden_stride);
+        a = out;
+        stride = p->hidden_stride;
+    }
+    mix_layer(r, level, e, &e->layers[e->n_layers - 1], a, stride);
+}
+
+/* Copies of a source's rows in the types that read them. */
+static void open_source(const struct run *r, const struct packed_level *below,
+                        const struct packed_source *s) {
+    const struct moe_packed *p = r->p;
+    if (s->direct)
+        return;
+    const int parts = s->n ? s->n : 1, width = s->columns / parts;
+    for (int i = 0; i < parts; i++) {
+        const float *x = floats_at(r, p->at_x);
+        size_t stride = p->x_stride;
+        if (s->n) {
+            stride = below->sums_stride;
+            x = floats_at(r, below->at_sums) + (size_t)s->modules[i] * MOE_BLOCK * stride;
+        }
+        const size_t at = (size_t)i * (size_t)width;
+        const size_t low = p->low == MOE_FP32 ? 4 : p->low == MOE_BF16 ? 2 : 1;
+        convert(p->k, p->low, s->per_unit ? s->per_unit + at : NULL, s->zero, x, stride, r->n,
+                width, r->scratch + s->at_low + at * low, s->low_stride);
+        if (s->at_side != s->at_low && s->has_side)
+            convert(p->k, p->side, NULL, 0, x, stride, r->n, width,
+                    r->scratch + s->at_side + at * (p->side == MOE_FP32 ? 4 : 2), s->side_stride);
+    }
+}
+
+static void run_gates(const struct run *r, const struct packed_level *l) {
+    for (int i = 0; i < l->n_sources; i++) {
+        const struct packed_source *s = &l->sources[i];
+        if (!s->has_side)
+            continue;
+        struct moe_tile t =
+            tile_of(r, &s->side, r->scratch + s->at_side, s->side_stride, r->p->query_side.at);
+        t.end = MOE_END_F32;
+        t.out = r->scratch + s->at_logits;
+        t.out_stride = s->logits_stride * sizeof(float);
+        run_layer(r, &s->side, &t);
+    }
+    for (int g = 0; g < l->n_gates; g++) {
+        const struct packed_gate *gate = &l->gates[g];
+        const struct packed_source *s = &l->sources[gate->source];
+        float *weights = floats_at(r, l->at_weights) + gate->at;
+        if (gate->n_experts == 1) {
+            for (int i = 0; i < r->n; i++)
+                weights[(size_t)i * l->weights_stride] = 1;
+            continue;
+        }
+        r->p->k->softmax(floats_at(r, s->at_logits) + gate->logits_at, s->logits_stride, weights,
+                         l->weights_stride, r->n, gate->n_experts);
+    }
+}
+
+static void run_levels(const struct run *r) {
+    const struct packed_level *below = NULL;
+    for (int l = 0; l < r->p->n_levels; l++) {
+        const struct packed_level *level = &r->p->levels[l];
+        for (int i = 0; i < level->n_sources; i++)
+            open_source(r, below, &level->sources[i]);
+        run_gates(r, level);
+        for (int e = 0; e < level->n_experts; e++)
+            run_expert(r, level, &level->experts[e]);
+        below = level;
+    }
+}
+
+/* The last layer of a tower on its own, where no tile can do it. */
+static void dots(const struct packed_tower *t, const float *x, size_t stride, int n, int width,
+                 float *logits) {
+    for (int i = 0; i < n; i++)
+        logits[i] = t->dot_base + moe_vec_dot((size_t)width, x + (size_t)i * stride, t->dot);
+}
+
+static void run_tower(const struct run *r, const struct packed_tower *t, float *logits) {
+    const struct moe_packed *p = r->p;
+    const struct packed_level *level = &p->levels[p->n_levels - 1];
+    const float *x =
+        floats_at(r, level->at_sums) + (size_t)t->module * MOE_BLOCK * level->sums_stride;
+    const int hidden = t->n_layers - 1;
+    if (hidden == 0) {
+        dots(t, x, level->sums_stride, r->n, level->out, logits);
+        return;
+    }
+    const char *a = (const char *)x;
+    size_t stride = level->sums_stride * sizeof *x;
+    if (p->side != MOE_FP32) {
+        a = r->scratch + p->at_tower_in;
+        stride = moe_pack_row_bytes(p->side, level->out);
+        convert(p->k, p->side, NULL, 0, x, level->sums_stride, r->n, level->out,
+                r->scratch + p->at_tower_in, stride);
+    }
+    for (int i = 0; i + 1 < hidden; i++) {
+        char *out = r->scratch + p->at_tower[i & 1];
+        store_layer(r, &t->layers[i], a, stride, 0, p->side, &t->layers[i + 1], out,
+                    p->tower_stride);
+        a = out;
+        stride = p->tower_stride;
+    }
+    const struct packed_layer *l = &t->layers[hidden - 1];
+    struct moe_tile last = tile_of(r, l, a, stride, 0);
+    if (l->act == MOE_ACT_RELU || l->act == MOE_ACT_NONE) {
+        last.end = MOE_END_DOT;
+        last.dot = t->dot;
+        last.dot_out = logits;
+        last.dot_first = true;
+        last.dot_base = t->dot_base;
+        run_layer(r, l, &last);
+        return;
+    }
+    const size_t columns = (size_t)moe_pack_columns(&l->w);
+    float *y = floats_at(r, p->at_float);
+    last.end = MOE_END_F32;
+    last.out = y;
+    last.out_stride = columns * sizeof *y;
+    run_layer(r, l, &last);
+    moe_vec_act(l->act, (size_t)r->n * columns, y, y);
+    dots(t, y, columns, r->n, l->out, logits);
+}
+
+/* Logits of all tasks, then probabilities to out [task * stride + row]. */
+static void run_towers(const struct run *r, float *out, size_t out_stride) {
+    const struct moe_packed *p = r->p;
+    const int tasks = p->m->n_tasks;
+    float *logits = floats_at(r, p->at_logits); /* [tasks x MOE_BLOCK_LANES] */
+    const struct packed_source *s = &p->levels[0].sources[p->wide_source];
+    const float *wide = floats_at(r, s->at_logits) + p->wide_at;
+    for (int t = 0; t < tasks; t++) {
+        float *z = logits + (size_t)t * MOE_BLOCK_LANES;
+        run_tower(r, &p->towers[t], z);
+        for (int i = 0; i < r->n && p->wide_at >= 0; i++)
+            z[i] += wide[(size_t)i * s->logits_stride + (size_t)t];
+        memset(z + r->n, 0, (size_t)(MOE_BLOCK_LANES - r->n) * sizeof *z);
+    }
+    p->k->sigmoid(logits, tasks * MOE_BLOCK_LANES);
+    for (int t = 0; t < tasks; t++)
+        memcpy(out + (size_t)t * out_stride, logits + (size_t)t * MOE_BLOCK_LANES,
+               (size_t)r->n * sizeof *logits);
+}
+
+static void run_query_product(const struct run *r, const struct packed_query *q,
+                              enum moe_precision to, const float *x, size_t at) {
+    const struct moe_packed *p = r->p;
+    if (!q->columns)
+        return;
+    const void *a = x;
+    if (to != MOE_FP32) {
+        a = r->scratch + at;
+        convert(p->k, to, q->per_unit, q->zero, x, 0, 1, p->m->part[MOE_QUERY], r->scratch + at, 0);
+    }
+    struct moe_tile t = {.a = a, .start = q->start, .end = MOE_END_F32, .out = r->scratch + q->at};
+    moe_pack_run(p->k, &q->w, &t, 1, 0, q->w.panels);
+}
+
+/* The query part of every first layer, once for the request. */
+static void run_query(const struct run *r, const struct moe_batch *b) {
+    const struct moe_packed *p = r->p;
+    const struct moe_model *m = p->m;
+    const int dq = m->part[MOE_QUERY];
+    float *x = floats_at(r, p->at_query);
+    if (!dq)
+        return;
+    memset(x + dq, 0, (size_t)(-dq & (MOE_LANES - 1)) * sizeof *x);
+    moe_packed_gather(p, MOE_QUERY, b->query, b->query_ids, 1, x, (size_t)dq);
+    run_query_product(r, &p->query_low, p->low, x, p->at_query_low);
+    run_query_product(r, &p->query_side, p->side, x, p->at_query_side);
+}
+
+void moe_packed_score(const struct moe_packed *p, const struct moe_batch *b, void *scratch,
+                      float *probabilities) {
+    assert(b->n_groups == 1 && b->n_rows <= p->rows_max);
+    const struct moe_inputs *in = &p->m->inputs;
+    struct run r = {p, scratch, 1};
+    run_query(&r, b);
+    for (int from = 0; from < b->n_rows; from += MOE_BLOCK) {
+        const size_t at = (size_t)from;
+        r.n = b->n_rows - from < MOE_BLOCK ? b->n_rows - from : MOE_BLOCK;
+        moe_packed_gather(p, MOE_CAND, b->cand + at * (size_t)in->cand_columns,
+                          b->cand_ids + at * (size_t)in->cand_slots, r.n, floats_at(&r, p->at_x),
+                          p->x_stride);
+        run_levels(&r);
+        run_towers(&r, probabilities + at, (size_t)b->n_rows);
+    }
+}

@@ -1,0 +1,183 @@
+/* Packed scoring against the plain forward pass, over models of every shape it covers, odd sizes
+ * and instruction sets. Bounds on probabilities: fp32 1e-5; bf16 0.03; int8 0.08 (weights are
+ * random; docs/scoring.md has those of trained models). Scratch ends at a page that faults. */
+#include <math.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+#include "base/heap.h"
+#include "moe/sample.h"
+#include "moe/scorer_packed.h"
+#include "tests/support/suite.h"
+
+static const struct moe_sample models[] = {
+    {.spec = "{layers: [{kind: mmoe, experts: 3, expert: {kind: mlp, hidden: [24], out: 17}}], "
+             "tower: {hidden: [9]}}",
+     .query_columns = 7,
+     .cand_columns = 13,
+     .n_tasks = 2},
+    {.spec =
+         "{layers: [{kind: cgc, shared: 3, own: 2, expert: {kind: mlp, hidden: [40, 33], out: 32}}], "
+         "tower: {hidden: [16, 8]}, wide: true}",
+     .query_columns = 33,
+     .cand_columns = 70,
+     .query_ids = 2,
+     .cand_ids = 3,
+     .slots = 4,
+     .table_rows = 50,
+     .dim = 10,
+     .n_tasks = 3},
+    {.spec =
+         "{layers: [{kind: ple, levels: 2, shared: 2, own: 1, expert: {kind: mlp, hidden: [], out: 20}}], "
+         "tower: {hidden: []}}",
+     .query_columns = 5,
+     .cand_columns = 3,
+     .n_tasks = 2},
+    {.spec =
+         "{layers: [{kind: ple, levels: 3, shared: 1, own: 2, expert: {kind: mlp, hidden: [18], out: 21, "
+         "act: silu}}], tower: {hidden: [12], act: gelu}}",
+     .query_columns = 11,
+     .cand_columns = 20,
+     .n_tasks = 3},
+    {.spec =
+         "{layers: [{kind: shared_bottom, expert: {kind: mlp, hidden: [30, 31], out: 8, act: gelu, "
+         "out_act: false}}], tower: {hidden: [12, 12], act: silu}, wide: true}",
+     .query_columns = 0,
+     .cand_columns = 40,
+     .n_tasks = 1},
+    {.spec = "{layers: [{kind: mmoe, experts: 1, expert: {kind: mlp, hidden: [16], out: 16}}, "
+             "{kind: mmoe, experts: 20, expert: {kind: mlp, hidden: [16], out: 16}}], "
+             "numbers: {encode: [value, log, quantile, ple], bins: 5}}",
+     .query_columns = 6,
+     .cand_columns = 4,
+     .query_ids = 1,
+     .slots = 1,
+     .table_rows = 9,
+     .dim = 4,
+     .n_tasks = 2},
+    {.spec = "{layers: [{kind: mmoe, experts: 2, expert: {kind: mlp, hidden: [8], out: 8}}]}",
+     .query_columns = 9,
+     .cand_columns = 0,
+     .cand_ids = 1,
+     .slots = 2,
+     .table_rows = 9,
+     .dim = 1,
+     .n_tasks = 2},
+};
+#define N_MODELS (int)(sizeof models / sizeof *models)
+enum { ROWS = 131 };
+
+static float *plain(const struct moe_model *m, const struct moe_batch *b) {
+    struct moe_plan plan = {.rows_max = b->n_rows, .groups_max = 1};
+    float *memory = heap_alloc_aligned(moe_run_floats(m, &plan) * sizeof(float));
+    struct moe_run *run = moe_run_bind(m, &plan, memory);
+    struct moe_pass pass = {.batch = b};
+    moe_forward(m, m->params.v, b, run, &pass, false);
+    float *out = HEAP_ARRAY(float, m->n_tasks * b->n_rows);
+    for (int r = 0; r < b->n_rows; r++)
+        for (int t = 0; t < m->n_tasks; t++)
+            out[t * b->n_rows + r] = 1 / (1 + expf(-run->logits[r * m->n_tasks + t]));
+    heap_free(memory);
+    return out;
+}
+
+/* Scratch that begins at any cache line and ends at an unmapped page. */
+struct guarded {
+    char *map, *p;
+    size_t mapped;
+};
+static struct guarded guarded_new(size_t bytes) {
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), body = (bytes + page - 1) / page * page;
+    struct guarded g = {.mapped = body + page};
+    g.map = mmap(NULL, g.mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    CU_ASSERT_FATAL(g.map != MAP_FAILED && mprotect(g.map + body, page, PROT_NONE) == 0);
+    memset(g.map, 0xff, body); /* floats that are NaN: nothing may depend on what stood there */
+    g.p = g.map + ((body - bytes) & ~(size_t)63);
+    return g;
+}
+
+static float *packed(const struct moe_packed *p, const struct moe_batch *b) {
+    struct guarded scratch = guarded_new(p->scratch_bytes);
+    float *out = HEAP_ARRAY(float, p->m->n_tasks * b->n_rows);
+    moe_packed_score(p, b, scratch.p, out);
+    munmap(scratch.map, scratch.mapped);
+    return out;
+}
+
+static double furthest(const float *a, const float *b, int n) {
+    double most = 0;
+    for (int i = 0; i < n; i++) {
+        double d = fabs((double)a[i] - (double)b[i]);
+        most = d > most || isnan(d) ? d : most;
+    }
+    return most;
+}
+
+static struct moe_batch rows_of(const struct moe_batch *b, const struct moe_inputs *in, int from,
+                                int n) {
+    struct moe_batch part = *b;
+    part.n_rows = n;
+    part.cand += from * in->cand_columns;
+    part.cand_ids += from * in->cand_slots;
+    return part;
+}
+
+/* Every row alone, and slates of all sizes that begin anywhere, give the whole's bits. */
+static int different_bits(const struct moe_packed *p, const struct moe_batch *b,
+                          const float *whole) {
+    int different = 0;
+    for (int from = 0; from < b->n_rows; from += 5) {
+        int n = 1 + (from * 7) % (b->n_rows - from);
+        struct moe_batch part = rows_of(b, &p->m->inputs, from, n);
+        float *got = packed(p, &part);
+        for (int t = 0; t < p->m->n_tasks; t++)
+            different +=
+                memcmp(got + t * n, whole + t * b->n_rows + from, (size_t)n * sizeof *got) != 0;
+        heap_free(got);
+    }
+    return different;
+}
+
+static void check_model(int number, const char *isa, enum moe_precision precision, double bound) {
+    struct moe_cpu cpu;
+    struct moe_model *m;
+    struct moe_packed *p;
+    struct arena a;
+    struct rng r;
+    if (moe_cpu_parse(isa, &cpu) != STATUS_OK || !moe_cpu_has(&cpu, precision))
+        return;
+    arena_init(&a, 0);
+    rng_init(&r, 5);
+    if (!CHECK_OK(moe_sample_model(&models[number], 1, &m)))
+        return;
+    struct moe_batch b = moe_sample_batch(&m->inputs, ROWS, 11, &r, &a);
+    CU_ASSERT_PTR_NULL(moe_packed_lacks(m));
+    if (CHECK_OK(moe_packed_new(m, &cpu, precision, ROWS, NULL, &p))) {
+        float *want = plain(m, &b), *got = packed(p, &b);
+        double d = furthest(want, got, m->n_tasks * ROWS);
+        if (!(d <= bound))
+            printf("  model %d %s %s: off by %g\n", number, isa, moe_precision_word(precision), d);
+        CU_ASSERT(d <= bound);
+        CU_ASSERT_EQUAL(different_bits(p, &b, got), 0);
+        heap_free(want);
+        heap_free(got);
+        moe_packed_free(p);
+    }
+    moe_model_free(m);
+    arena_deinit(&a);
+}
+
+static void test_fp32(void) {
+    for (int i = 0; i < N_MODELS; i++) {
+        check_model(i, "portable", MOE_FP32, 1e-5);
+        check_model(i, "avx2", MOE_FP32, 1e-5);
+        check_model(i, "avx512", MOE_FP32, 1e-5);
+    }
+}
+
+static void test_bf16(void) {
+    for (int i = 0; i < N_MODELS; i++)
+        check_model(i, "avx512", MOE_BF16, 0.03);
+}
+
+SUITE("moe_pack_scorer", TEST(test_fp32), TEST(test_bf16))
