@@ -9,9 +9,10 @@
 #include "base/clock.h"
 #include "base/log.h"
 
+/* FAIL and ERROR come again through on_error. */
 static void on_log(const rd_kafka_t *rk, int level, const char *facility, const char *text) {
     (void)rk;
-    if (level <= 3)
+    if (level <= 3 && strcmp(facility, "FAIL") != 0 && strcmp(facility, "ERROR") != 0)
         log_warn("kafka", "%s: %s", facility, text);
     else
         log_debug("kafka", "%s: %s", facility, text);

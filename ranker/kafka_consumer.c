@@ -24,6 +24,7 @@ struct rk_consumer {
     struct position *at; /* [n_at], by partition */
     int n_at;
     bool latest, grouped;
+    bool joined;      /* the group gave an assignment */
     int commits_open; /* sent, not answered; this thread only */
     enum status failed;
     char failure[RK_KAFKA_TEXT];
@@ -87,7 +88,9 @@ static void on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t err,
     struct rk_consumer *k = opaque;
     bool incremental = strcmp(rd_kafka_rebalance_protocol(rk), "COOPERATIVE") == 0;
     bool assign = err == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
-    log_info("kafka", "%d partitions %s", list->cnt, assign ? "assigned" : "given back");
+    k->joined |= assign;
+    if (list->cnt > 0)
+        log_info("kafka", "%d partitions %s", list->cnt, assign ? "assigned" : "given back");
     for (int i = 0; i < list->cnt; i++) {
         if (assign)
             place(k, &list->elems[i]);
@@ -222,12 +225,16 @@ static bool leave(struct rk_consumer *k) {
     return rd_kafka_consumer_closed(k->rk);
 }
 
+/* librdkafka 2.0.2 aborts when a cooperative-sticky member is destroyed that never had an
+ * assignment (confluentinc/librdkafka #4312): such a handle has left the group and is left behind.
+ */
 void rk_consumer_close(struct rk_consumer *k) {
     if (!k)
         return;
-    if (k->rk && leave(k))
+    bool left = k->rk && leave(k);
+    if (left && (k->joined || !k->grouped))
         rd_kafka_destroy_flags(k->rk, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
-    else if (k->rk)
+    else if (k->rk && !left)
         log_warn("kafka", "the consumer did not close in %d s; left behind",
                  RK_KAFKA_CLOSE_MS / 1000);
     heap_free(k->topic);

@@ -1,4 +1,6 @@
-/* ranker_kafka: consumer and producer against librdkafka's mock cluster: where reading starts,
+/* label: slow: the mock broker takes seconds to let a member join.
+ *
+ * ranker_kafka: consumer and producer against librdkafka's mock cluster: where reading starts,
  * ends and goes on after a restart, hand-over inside a group, dead letters, and what is said when
  * something is wrong. */
 #include <librdkafka/rdkafka.h>
@@ -16,6 +18,10 @@ struct cluster {
     struct rk_kafka_conf conf;
 };
 
+/* The mock broker makes the next member wait for a session time, less a second; and at least three
+ * seconds, so shorter sessions never join. */
+static const char *quick[] = {"session.timeout.ms=6000", "heartbeat.interval.ms=200"};
+
 static void cluster_init(struct cluster *c) {
     char text[256];
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
@@ -27,7 +33,8 @@ static void cluster_init(struct cluster *c) {
     c->conf = (struct rk_kafka_conf){.brokers = rd_kafka_mock_cluster_bootstraps(c->mock),
                                      .topic = "events",
                                      .dead_letter_topic = "dead",
-                                     .group = "g"};
+                                     .group = "g",
+                                     .properties = {quick, 2}};
 }
 
 static void cluster_deinit(struct cluster *c) {
