@@ -9,8 +9,9 @@ struct moe_train_conf {
     int64_t epochs, batch_rows, seed, threads, patience;
     double rate, weight_decay, clip, validation; /* validation: last share of the groups by time */
     double embed_rate, dropout, warmup, ema;
-    int optimizer, schedule;
-    /* ... grows with issue 4; every field is a line of moe_train_items */
+    int optimizer, schedule; /* enum moe_optim_kind, enum moe_schedule */
+    bool prior_bias;         /* towers start at the tasks' log-odds */
+    /* every field is a line of moe_train_items */
 };
 extern const struct conf_item moe_train_items[];
 

@@ -1,0 +1,57 @@
+/* trainer.h: one optimizer step over some groups, by one or more workers. train.c decides which
+ * groups and how often. */
+#pragma once
+#include <pthread.h>
+#include "moe/model_impl.h"
+#include "moe/optim.h"
+#include "moe/train.h"
+
+enum moe_schedule { MOE_COSINE, MOE_CONSTANT, MOE_LINEAR };
+#define MOE_SCHEDULE_CHOICES "cosine|constant|linear"
+
+struct moe_trainer;
+
+/* A worker's copy of its share of a batch, and its gradients. */
+struct moe_worker {
+    struct moe_trainer *trainer;
+    pthread_t thread;
+    int index;
+    struct moe_run *run;
+    void *memory;
+    struct moe_batch batch;
+    float *query, *cand, *labels, *weight; /* as in struct moe_batch and moe_examples */
+    uint32_t *query_ids, *cand_ids;
+    int *group;
+    float *g;      /* [dense] */
+    float *stats;  /* [n_stats] */
+    struct moe_embed_grad *embed; /* [n_tables] */
+    double loss, squares;
+};
+
+struct moe_trainer {
+    struct moe_model *m;
+    const struct moe_examples *x;
+    const struct moe_train_conf *conf;
+    const int *first;     /* [n_groups + 1] first row of each group */
+    float *scale;         /* [n_tasks] weight / share of the rows in the task's sample space */
+    struct moe_optim optim;
+    struct moe_worker *workers;
+    int n_workers, rows_max, groups_max;
+    int64_t steps_planned;
+    /* of the step at hand */
+    const int *groups;
+    int n_groups, n_rows;
+    double rows_weight;
+    float rate, clip;
+    int *share; /* [n_workers + 1] bounds into groups */
+    pthread_barrier_t barrier;
+    bool stop;
+};
+
+/* batch_rows_max: rows of the largest batch that will come. */
+void moe_trainer_init(struct moe_trainer *t, struct moe_model *m, const struct moe_examples *x,
+                      const struct moe_train_conf *conf, const int *first, int batch_rows_max,
+                      int group_rows_max, int64_t steps_planned);
+void moe_trainer_deinit(struct moe_trainer *t);
+/* One step over groups [n] of the examples; returns the batch's mean loss with auxiliary losses. */
+double moe_trainer_step(struct moe_trainer *t, const int *groups, int n);
