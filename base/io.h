@@ -6,13 +6,15 @@
 #include "base/buf.h"
 #include "base/status.h"
 
+/* Replaces what is in `out`, on success. RESOURCE_EXHAUSTED for a longer file. */
 enum status io_read_file(const char *path, size_t max_bytes, struct buf *out);
 /* Writes `path`.tmp.<pid>, fsyncs, renames, fsyncs the folder: all of it or nothing. */
 enum status io_write_file(const char *path, struct slice bytes);
 enum status io_make_dirs(const char *path); /* mkdir -p */
 bool io_exists(const char *path);
 
-/* A reader of lines: compression is told by the first bytes, not by the name. "-" is stdin. */
+/* A reader of lines: compression is told by the first bytes, not by the name. "-" is stdin.
+ * line_bytes_max 0: 1 MiB. */
 struct io_lines;
 enum status io_lines_open(const char *path, size_t line_bytes_max, struct io_lines **out);
 void io_lines_close(struct io_lines *l); /* NULL is fine */

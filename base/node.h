@@ -11,7 +11,7 @@ enum node_type { NODE_NULL, NODE_BOOL, NODE_NUMBER, NODE_STRING, NODE_LIST, NODE
 
 struct node {
     enum node_type type;
-    int line, column; /* 1-based; 0 where the format does not tell (JSON) */
+    int line, column; /* 1-based */
     bool boolean;
     double number;     /* NODE_NUMBER */
     struct slice text; /* the scalar as written; of a string, its value */
@@ -27,7 +27,8 @@ enum status node_parse_yaml(struct arena *a, struct slice text, const char *name
                             struct node **out);
 enum status node_load_yaml(struct arena *a, const char *path,
                            struct node **out); /* NOT_FOUND too */
-/* JSON by cJSON. Errors: INVALID_ARGUMENT with the byte position. */
+/* JSON by cJSON; a parse allocates from the arena only. Repeated keys, NUL in strings and numbers
+ * beyond double are refused. Errors: INVALID_ARGUMENT "name:line: byte position: ...". */
 enum status node_parse_json(struct arena *a, struct slice text, const char *name,
                             struct node **out);
 

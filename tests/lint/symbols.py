@@ -14,7 +14,7 @@ PREFIXES = {
     "moe": r"moe_",
     "ranker": r"rk_",
 }
-OTHER_NOUNS = {"status": r"(status_|fail$|fail_in$)"}
+OTHER_NOUNS = {"status": r"(status_|fail$|fail_in$)", "buf": r"(buf|cursor)_"}
 DEFINED = set("TDBRCVWi")
 
 

@@ -89,7 +89,7 @@ def _fetch_into(target):
              f"-DoutputDirectory={beside}/lib"],
             cwd=beside, capture_output=True, text=True, timeout=600)
         if run.returncode != 0 or not _complete(beside):
-            raise RuntimeError("Kafka could not be fetched from Maven Central (network?):\n"
+            raise RuntimeError("Kafka could not be fetched from Maven Central (network? certificates?):\n"
                                + (run.stdout + run.stderr)[:3000])
         shutil.rmtree(target, ignore_errors=True)
         os.rename(beside, target)
