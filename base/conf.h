@@ -46,8 +46,7 @@ struct conf_item {
     enum conf_type type;
     size_t offset;
     const char *value_default; /* as it would be written; NULL: must be given */
-    double min,
-        max; /* of numbers, times (us), bytes; of lists: of each element; min >= max: none */
+    double min, max; /* of numbers, times (us), bytes, lists' elements; min >= max: no bounds */
     const char *choices;
     const char *unit;
     const char *doc;
