@@ -1,5 +1,5 @@
-/* slab.c: size-class free lists over 1 MiB chunks (the idea of Bonwick's slab allocator, without
- * objects). Chunks are never given back before the end; large runs are. */
+/* slab.c: dense size classes over pages (the idea of Bonwick's slab allocator, with the compaction
+ * that references instead of pointers allow). */
 #include "features/slab.h"
 #include "base/heap.h"
 #include <assert.h>
@@ -8,8 +8,8 @@
 enum {
     UNIT = 8,
     SMALL_MAX = 256,
-    CHUNK_BYTES = UNIT << SLAB_CHUNK_BITS,
-    LARGE = 64 * 1024, /* above: a chunk of its own */
+    PAGE_BYTES = UNIT << SLAB_UNIT_BITS,
+    LARGE = 2048, /* above: memory of its own */
 };
 
 /* Class of a size, and the size of the class. */
@@ -27,85 +27,89 @@ static int class_of(size_t bytes, size_t *rounded) {
 }
 
 void slab_deinit(struct slab *s) {
-    for (uint32_t i = 0; i < s->n_chunks; i++)
-        heap_free(s->chunks[i]);
-    heap_free(s->chunks);
+    for (uint32_t i = 0; i < s->n_pages; i++)
+        heap_free(s->pages[i]);
+    for (int i = 0; i < SLAB_CLASSES; i++)
+        heap_free(s->classes[i].pages);
+    heap_free(s->pages);
+    heap_free(s->free_slots);
     *s = (struct slab){0};
 }
 
-/* A slot for a new chunk: one that a large run left, or the next. */
-static uint32_t free_slot(struct slab *s) {
-    if (s->n_holes > 0) {
-        s->n_holes--;
-        for (uint32_t i = 0;; i++)
-            if (s->chunks[i] == NULL)
-                return i;
-    }
-    if (s->n_chunks == s->cap_chunks) {
-        s->cap_chunks = s->cap_chunks == 0 ? 16 : s->cap_chunks * 2;
-        s->chunks = heap_grow(s->chunks, s->cap_chunks * sizeof *s->chunks);
-    }
-    assert(s->n_chunks < 1u << 23);
-    return s->n_chunks++;
+/* Room for one more in an array. */
+static void make_room(struct slab *s, void **array, uint32_t n, uint32_t *cap, size_t element) {
+    if (n < *cap)
+        return;
+    uint32_t more = *cap == 0 ? 16 : *cap;
+    *cap += more;
+    *array = heap_grow(*array, *cap * element);
+    s->bytes += more * element;
 }
 
-/* A reference to the first run of a new chunk; unit 0 stays unused, so that it is never 0. */
-static uint64_t add_chunk(struct slab *s, size_t bytes) {
-    uint32_t slot = free_slot(s);
-    s->chunks[slot] = heap_alloc(bytes);
+static uint32_t add_page(struct slab *s, size_t bytes) {
+    if (s->n_pages == 0) {
+        make_room(s, (void **)&s->pages, 0, &s->cap_pages, sizeof *s->pages);
+        s->pages[s->n_pages++] = NULL; /* so that no reference is 0 */
+    }
+    uint32_t slot = s->n_free > 0 ? s->free_slots[--s->n_free] : s->n_pages++;
+    assert(slot < 1u << (40 - SLAB_UNIT_BITS));
+    make_room(s, (void **)&s->pages, slot, &s->cap_pages, sizeof *s->pages);
+    s->pages[slot] = heap_alloc(bytes);
     s->bytes += bytes;
-    return ((uint64_t)slot << SLAB_CHUNK_BITS) + 1;
+    return slot;
 }
 
-static void push_free(struct slab *s, int class, uint64_t ref) {
-    memcpy(slab_at(s, ref), &s->free_runs[class], sizeof ref);
-    s->free_runs[class] = ref;
+static void drop_page(struct slab *s, uint32_t slot, size_t bytes) {
+    heap_free(s->pages[slot]);
+    s->pages[slot] = NULL;
+    s->bytes -= bytes;
+    make_room(s, (void **)&s->free_slots, s->n_free, &s->cap_free, sizeof *s->free_slots);
+    s->free_slots[s->n_free++] = slot;
 }
 
-/* What is left of the chunk being cut goes to the free lists, so that it is not lost. */
-static void retire_open(struct slab *s) {
-    while (s->open_units > 0) {
-        uint32_t units = s->open_units < SMALL_MAX / UNIT ? s->open_units : SMALL_MAX / UNIT;
-        push_free(s, (int)units - 1, s->open);
-        s->open += units;
-        s->open_units -= units;
-    }
+/* Reference of the class's run number i. */
+static uint64_t run_ref(const struct slab_class *c, size_t rounded, uint64_t i) {
+    uint64_t per_page = PAGE_BYTES / rounded;
+    return (uint64_t)c->pages[i / per_page] << SLAB_UNIT_BITS | i % per_page * (rounded / UNIT);
 }
 
 uint64_t slab_alloc(struct slab *s, size_t bytes) {
     size_t rounded;
     int class = class_of(bytes, &rounded);
     if (rounded > LARGE)
-        return add_chunk(s, UNIT + rounded);
-    uint64_t ref = s->free_runs[class];
-    if (ref != 0) {
-        memcpy(&s->free_runs[class], slab_at(s, ref), sizeof ref);
-        return ref;
+        return (uint64_t)add_page(s, rounded) << SLAB_UNIT_BITS;
+    struct slab_class *c = &s->classes[class];
+    if (c->n_runs == c->n_pages * (PAGE_BYTES / rounded)) {
+        make_room(s, (void **)&c->pages, c->n_pages, &c->cap_pages, sizeof *c->pages);
+        c->pages[c->n_pages++] = add_page(s, PAGE_BYTES);
     }
-    uint32_t units = (uint32_t)(rounded / UNIT);
-    if (units > s->open_units) {
-        retire_open(s);
-        s->open = add_chunk(s, CHUNK_BYTES);
-        s->open_units = CHUNK_BYTES / UNIT - 1;
-    }
-    ref = s->open;
-    s->open += units;
-    s->open_units -= units;
-    return ref;
+    return run_ref(c, rounded, c->n_runs++);
+}
+
+uint64_t slab_last(const struct slab *s, size_t bytes) {
+    size_t rounded;
+    int class = class_of(bytes, &rounded);
+    if (rounded > LARGE || s->classes[class].n_runs == 0)
+        return 0;
+    return run_ref(&s->classes[class], rounded, s->classes[class].n_runs - 1);
 }
 
 void slab_free(struct slab *s, uint64_t ref, size_t bytes) {
     size_t rounded;
     int class = class_of(bytes, &rounded);
-    if (rounded <= LARGE) {
-        push_free(s, class, ref);
+    if (rounded > LARGE) {
+        drop_page(s, (uint32_t)(ref >> SLAB_UNIT_BITS), rounded);
         return;
     }
-    uint32_t index = (uint32_t)(ref >> SLAB_CHUNK_BITS);
-    heap_free(s->chunks[index]);
-    s->bytes -= UNIT + rounded;
-    s->chunks[index] = NULL;
-    s->n_holes++;
+    struct slab_class *c = &s->classes[class];
+    assert(c->n_runs > 0);
+    uint64_t last = run_ref(c, rounded, c->n_runs - 1);
+    if (last != ref)
+        memcpy(slab_at(s, ref), slab_at(s, last), rounded);
+    c->n_runs--;
+    /* one page may stay empty, or a run that comes and goes would cost a page each time */
+    if (c->n_pages * (PAGE_BYTES / rounded) - c->n_runs >= 2 * (PAGE_BYTES / rounded))
+        drop_page(s, c->pages[--c->n_pages], PAGE_BYTES);
 }
 
 int slab_fits(size_t old_bytes, size_t new_bytes) {

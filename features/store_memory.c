@@ -93,6 +93,18 @@ static void memory_fetch(struct feat_store *s, enum feat_scope scope, const uint
     }
 }
 
+/* Frees a run; the record that moves into its place keeps its slot. */
+static void release(struct feat_store *s, uint64_t ref, size_t run_bytes) {
+    uint64_t last = slab_last(&s->slab, run_bytes);
+    if (last != 0 && last != ref) {
+        struct slice moved = bytes_at(s, last);
+        uint64_t key = feat_record_key(moved);
+        const struct table *t = table_of(s, (enum feat_scope)(uint8_t)moved.p[0], key);
+        *find(s, t, key) = tag_of(key) | ref;
+    }
+    slab_free(&s->slab, ref, run_bytes);
+}
+
 static void memory_put(struct feat_store *s, enum feat_scope scope, uint64_t key,
                        struct slice bytes) {
     struct table *t = table_of(s, scope, key);
@@ -100,21 +112,18 @@ static void memory_put(struct feat_store *s, enum feat_scope scope, uint64_t key
         grow(s, t);
     uint64_t *slot = find(s, t, key);
     uint32_t n = (uint32_t)bytes.n;
-    uint64_t ref = *slot & REF_MASK;
-    if (ref == 0) {
-        t->n++;
+    uint64_t ref = *slot & REF_MASK, old_ref = ref;
+    size_t old_bytes = ref == 0 ? 0 : sizeof n + bytes_at(s, ref).n;
+    t->n += ref == 0;
+    if (ref == 0 || !slab_fits(old_bytes, sizeof n + n)) {
         ref = slab_alloc(&s->slab, sizeof n + n);
-    } else {
-        size_t old = sizeof n + bytes_at(s, ref).n;
-        if (!slab_fits(old, sizeof n + n)) {
-            slab_free(&s->slab, ref, old);
-            ref = slab_alloc(&s->slab, sizeof n + n);
-        }
+        *slot = tag_of(key) | ref;
     }
-    *slot = tag_of(key) | ref;
     char *p = slab_at(&s->slab, ref);
     memcpy(p, &n, sizeof n);
     memcpy(p + sizeof n, bytes.p, n);
+    if (old_ref != 0 && old_ref != ref)
+        release(s, old_ref, old_bytes);
 }
 
 static bool memory_next(struct feat_store *s, enum feat_scope scope, uint64_t *at,
@@ -140,7 +149,7 @@ static uint64_t memory_count(struct feat_store *s, enum feat_scope scope) {
 }
 
 static uint64_t memory_bytes(struct feat_store *s) {
-    return sizeof *s + s->table_bytes + s->slab.bytes + s->slab.cap_chunks * sizeof *s->slab.chunks;
+    return sizeof *s + s->table_bytes + s->slab.bytes;
 }
 
 const struct feat_store_ops feat_store_memory = {

@@ -9,51 +9,77 @@
 #include "tests/support/suite.h"
 #include <math.h>
 
+enum { RUNS = 3000 };
+struct run {
+    uint64_t ref;
+    size_t bytes;
+};
+
+/* Frees run i; whoever owns the run that moves is told. A run's first bytes name its owner. */
+static void free_run(struct slab *s, struct run *runs, uint32_t i) {
+    uint64_t last = slab_last(s, runs[i].bytes);
+    uint32_t owner = i;
+    if (last != 0)
+        memcpy(&owner, slab_at(s, last), sizeof owner);
+    slab_free(s, runs[i].ref, runs[i].bytes);
+    runs[owner].ref = runs[i].ref;
+    runs[i].ref = 0;
+}
+
+static void check_run(const struct slab *s, const struct run *r, uint32_t i) {
+    const uint8_t *p = slab_at(s, r->ref);
+    CU_ASSERT_FATAL(memcmp(p, &i, sizeof i) == 0);
+    CU_ASSERT_EQUAL_FATAL(p[r->bytes - 1], r->bytes == 4 ? i >> 24 : (uint8_t)i);
+}
+
 static void test_slab_runs_do_not_overlap(void) {
-    enum { RUNS = 3000 };
-    struct run {
-        uint64_t ref;
-        size_t bytes;
-        uint8_t mark;
-    } *runs = HEAP_ARRAY(struct run, RUNS);
+    struct run *runs = HEAP_ARRAY(struct run, RUNS);
     struct slab s = {0};
     struct rng rng;
     rng_init(&rng, 1);
-    for (int step = 0; step < 60000; step++) {
-        struct run *r = &runs[rng_below(&rng, RUNS)];
+    for (int step = 0; step < 100000; step++) {
+        uint32_t i = rng_below(&rng, RUNS), size = rng_below(&rng, 100);
+        struct run *r = &runs[i];
         if (r->ref != 0) {
-            const uint8_t *p = slab_at(&s, r->ref);
-            CU_ASSERT_EQUAL_FATAL(p[0], r->mark);
-            CU_ASSERT_EQUAL_FATAL(p[r->bytes - 1], r->mark);
-            slab_free(&s, r->ref, r->bytes);
+            check_run(&s, r, i);
+            free_run(&s, runs, i);
+            if (rng_below(&rng, 3) == 0)
+                continue;
         }
-        uint32_t size = rng_below(&rng, 1000);
-        r->bytes = 1 + (size < 900 ? rng_below(&rng, 600) : size < 999 ? rng_below(&rng, 65536)
-                                                                      : rng_below(&rng, 300000));
-        r->mark = (uint8_t)rng_u64(&rng);
+        r->bytes = 4 + rng_below(&rng, size < 90 ? 300 : size < 99 ? 3000 : 100000);
         r->ref = slab_alloc(&s, r->bytes);
         CU_ASSERT_NOT_EQUAL_FATAL(r->ref, 0);
-        memset(slab_at(&s, r->ref), r->mark, r->bytes);
+        memset(slab_at(&s, r->ref), (uint8_t)i, r->bytes);
+        memcpy(slab_at(&s, r->ref), &i, sizeof i);
     }
+    for (uint32_t i = 0; i < RUNS; i++)
+        if (runs[i].ref != 0)
+            check_run(&s, &runs[i], i);
     slab_deinit(&s);
     heap_free(runs);
 }
 
-/* Freed memory is used again: a hundred times the work takes no more room. */
-static void test_slab_reuses(void) {
+/* Runs that all grow together leave no holes: the memory held stays near the memory used. */
+static void test_slab_stays_dense(void) {
+    struct run *runs = HEAP_ARRAY(struct run, RUNS);
     struct slab s = {0};
-    uint64_t refs[100];
-    uint64_t once = 0;
-    for (int round = 0; round < 100; round++) {
-        for (int i = 0; i < 100; i++)
-            refs[i] = slab_alloc(&s, 100000 + (size_t)i);
-        once = round == 0 ? s.bytes : once;
-        for (int i = 0; i < 100; i++)
-            slab_free(&s, refs[i], 100000 + (size_t)i);
+    for (size_t bytes = 8; bytes <= 1024; bytes += 8) {
+        for (uint32_t i = 0; i < RUNS; i++) {
+            if (runs[i].ref != 0 && slab_fits(runs[i].bytes, bytes))
+                continue;
+            uint64_t ref = slab_alloc(&s, bytes);
+            memcpy(slab_at(&s, ref), &i, sizeof i);
+            if (runs[i].ref != 0)
+                free_run(&s, runs, i);
+            runs[i] = (struct run){ref, bytes};
+        }
+        CU_ASSERT(s.bytes < RUNS * (bytes + bytes / 8) + 80 * 2 * 16384 + 65536);
     }
-    CU_ASSERT(s.bytes <= once);
-    CU_ASSERT_EQUAL(s.n_chunks, 100);
+    for (uint32_t i = 0; i < RUNS; i++)
+        free_run(&s, runs, i);
+    CU_ASSERT(s.bytes < 80 * 2 * 16384 + 65536);
     slab_deinit(&s);
+    heap_free(runs);
 }
 
 static void record_of(struct buf *b, enum feat_scope scope, uint64_t key, uint32_t more) {
@@ -90,8 +116,8 @@ static void test_store_against_an_array(void) {
     ops->fetch(s, FEAT_SCOPE_USER, keys, KEYS, got);
     for (uint32_t i = 0; i < KEYS; i++) {
         record_of(&b, FEAT_SCOPE_USER, keys[i], sizes[i] == 0 ? 0 : sizes[i] - 1);
-        CU_ASSERT_FATAL(slice_equal(got[i], sizes[i] == 0 ? (struct slice){NULL, 0}
-                                                          : buf_slice(&b)));
+        CU_ASSERT_FATAL(
+            slice_equal(got[i], sizes[i] == 0 ? (struct slice){NULL, 0} : buf_slice(&b)));
     }
     uint64_t seen = 0;
     struct slice bytes;
@@ -130,10 +156,18 @@ static void test_store_tells_near_keys_apart(void) {
 }
 
 static void test_codecs(void) {
-    static const int64_t times[] = {0, 1, 999, 1000, 999999, 1000000, 1700000000000000,
-                                    1700000000123000, 1700000000123456, INT64_MAX};
-    static const double numbers[] = {0, 1, -1, 5, 1995, 0.5, 0.1, 1e300, -1e-300, 1073741823,
-                                     1073741824, 4294967296.0, 1e15};
+    static const int64_t times[] = {0,
+                                    1,
+                                    999,
+                                    1000,
+                                    999999,
+                                    1000000,
+                                    1700000000000000,
+                                    1700000000123000,
+                                    1700000000123456,
+                                    INT64_MAX};
+    static const double numbers[] = {0,     1,       -1,         5,          1995,         0.5, 0.1,
+                                     1e300, -1e-300, 1073741823, 1073741824, 4294967296.0, 1e15};
     struct buf b = {0};
     for (size_t i = 0; i < sizeof times / sizeof times[0]; i++)
         feat_put_time(&b, times[i]);
@@ -159,5 +193,5 @@ static void test_codecs(void) {
     buf_deinit(&b);
 }
 
-SUITE("features_store", TEST(test_slab_runs_do_not_overlap), TEST(test_slab_reuses),
+SUITE("features_store", TEST(test_slab_runs_do_not_overlap), TEST(test_slab_stays_dense),
       TEST(test_store_against_an_array), TEST(test_store_tells_near_keys_apart), TEST(test_codecs))
