@@ -1,0 +1,177 @@
+/* moe_gradients.c: every gate x expert x layer shape: gradients against central differences, rows
+ * independent unless the gate says otherwise, equal seeds equal results, no noise in inference,
+ * degenerate sizes. New kinds are found through their tables. */
+#include "moe/layer.h"
+#include "tests/support/moe_fixture.h"
+#include "tests/support/suite.h"
+
+static const char *const shapes[] = {
+    "[{\"kind\":\"mmoe\",\"experts\":3,%s}]",
+    "[{\"kind\":\"cgc\",\"shared\":2,\"own\":1,%s}]",
+    "[{\"kind\":\"ple\",\"levels\":2,\"shared\":2,\"own\":1,%s}]",
+    "[{\"kind\":\"shared_bottom\",%s}]",
+};
+#define N_SHAPES ((int)(sizeof shapes / sizeof *shapes))
+
+/* Small settings of a kind; kinds with other keys get theirs here. */
+static const char *expert_settings(const char *kind) {
+    if (strcmp(kind, "mlp") == 0)
+        return ",\"hidden\":[6],\"out\":4,\"act\":\"silu\"";
+    return "";
+}
+
+static void spec(char *out, size_t n, const char *shape, const char *gate, const char *expert) {
+    char parts[512], layers[1024];
+    snprintf(parts, sizeof parts, "\"expert\":{\"kind\":\"%s\"%s},\"gate\":{\"kind\":\"%s\"}", expert,
+             expert_settings(expert), gate);
+    snprintf(layers, sizeof layers, shape, parts);
+    snprintf(out, n,
+             "{\"numbers\":{\"encode\":[\"value\",\"ple\"],\"bins\":4},\"layers\":%s,"
+             "\"tower\":{\"hidden\":[5],\"act\":\"gelu\"},\"wide\":true}",
+             layers);
+}
+
+/* A gate that blends needs experts of one input, so per-task experts of level 1 and up are out. */
+static bool possible(const struct moe_gate_ops *g, int shape) {
+    return g->kind != MOE_ROUTE_MERGE || shape == 0 || shape == 3;
+}
+
+static void each(void (*run)(struct fixture *f, const struct moe_gate_ops *g, const char *what), int groups,
+                 int rows, int tasks) {
+    for (int g = 0; moe_gates[g]; g++)
+        for (int e = 0; moe_experts[e]; e++)
+            for (int s = 0; s < N_SHAPES; s++) {
+                struct fixture f = {0};
+                char text[2048], what[256];
+                if (!possible(moe_gates[g], s))
+                    continue;
+                spec(text, sizeof text, shapes[s], moe_gates[g]->name, moe_experts[e]->name);
+                snprintf(what, sizeof what, "%s x %s x shape %d", moe_gates[g]->name,
+                         moe_experts[e]->name, s);
+                fix_batch(&f, groups, rows, tasks, 3);
+                if (CHECK_OK(fix_open(&f, text, tasks, 11)))
+                    run(&f, moe_gates[g], what);
+                fix_close(&f);
+            }
+}
+
+static void gradient(struct fixture *f, const struct moe_gate_ops *g, const char *what) {
+    char worst[128] = "";
+    double tolerance = g->flags & MOE_GATE_SPARSE ? 3e-2 : 3e-3;
+    double error = fix_gradient_error(f, 0, 5e-3, worst);
+    if (!(error < tolerance))
+        printf("\n    %s: %s off by %g\n", what, worst, error);
+    CU_ASSERT(error < tolerance);
+}
+static void test_gradients(void) { each(gradient, 4, 24, 3); }
+
+static void gradient_dropout(struct fixture *f, const struct moe_gate_ops *g, const char *what) {
+    char worst[128] = "";
+    double error = fix_gradient_error(f, 0.3f, 5e-3, worst);
+    if (!(error < (g->flags & MOE_GATE_SPARSE ? 3e-2 : 3e-3)))
+        printf("\n    %s with dropout: %s off by %g\n", what, worst, error);
+    CU_ASSERT(error < (g->flags & MOE_GATE_SPARSE ? 3e-2 : 3e-3));
+}
+static void test_gradients_with_dropout(void) { each(gradient_dropout, 3, 20, 2); }
+
+static void test_one_of_everything(void) { each(gradient, 1, 1, 1); }
+
+/* The negative control: a softmax gate whose backward pass is 5 % off must be found. */
+static void wrong_backward(const struct moe_gate *g, const struct moe_gate_io *io,
+                           const struct moe_rows *x, struct moe_pass *pass,
+                           const struct moe_route *route, struct moe_route *d, float *dw, float *stats,
+                           const struct moe_rows_grad *dx) {
+    moe_gate_softmax.backward(g, io, x, pass, route, d, dw, stats, dx);
+    for (size_t i = 0; i < g->params.floats; i++)
+        dw[i] *= 1.05f;
+}
+static void test_the_check_can_fail(void) {
+    struct moe_gate_ops wrong = moe_gate_softmax;
+    struct fixture f = {0};
+    char text[2048], worst[128] = "";
+    wrong.backward = wrong_backward;
+    spec(text, sizeof text, shapes[1], "softmax", "mlp");
+    fix_batch(&f, 4, 24, 3, 3);
+    if (!CHECK_OK(fix_open(&f, text, 3, 11)))
+        return;
+    CU_ASSERT(fix_gradient_error(&f, 0, 5e-3, NULL) < 3e-3);
+    f.m->levels[0].gates[1].gate.ops = &wrong;
+    CU_ASSERT(fix_gradient_error(&f, 0, 5e-3, worst) > 2e-2);
+    CU_ASSERT(strstr(worst, "level0.like.gate") != NULL);
+    fix_close(&f);
+}
+
+static void independence(struct fixture *f, const struct moe_gate_ops *g, const char *what) {
+    if (f->m->mixes_rows)
+        return;
+    (void)g;
+    int T = f->m->n_tasks, n = f->batch.n_rows;
+    float all[FIX_ROWS_MAX * FIX_TASKS_MAX];
+    struct moe_pass pass = {.batch = &f->batch};
+    moe_forward(f->m, f->m->params.v, &f->batch, f->run, &pass, false);
+    memcpy(all, f->run->logits, sizeof(float) * (size_t)(n * T));
+    for (int r = 0; r < n; r++) {
+        int q = f->group[r];
+        struct moe_batch one = {.n_groups = 1, .n_rows = 1, .query = f->query + q * 3,
+                                .query_ids = f->query_ids + q, .cand = f->cand + r * 4,
+                                .cand_ids = f->cand_ids + r * 4};
+        struct moe_pass alone = {.batch = &one};
+        moe_forward(f->m, f->m->params.v, &one, f->run, &alone, false);
+        for (int t = 0; t < T; t++)
+            if (!(fabsf(f->run->logits[t] - all[r * T + t]) < 1e-4f)) {
+                printf("\n    %s: row %d task %d: %g alone, %g among others\n", what, r, t,
+                       (double)f->run->logits[t], (double)all[r * T + t]);
+                CU_FAIL("a row depends on others");
+                return;
+            }
+    }
+}
+static void test_rows_are_independent(void) { each(independence, 4, 24, 2); }
+
+static void repeat(struct fixture *f, const struct moe_gate_ops *g, const char *what) {
+    float first[FIX_ROWS_MAX * FIX_TASKS_MAX];
+    size_t n = (size_t)(f->batch.n_rows * f->m->n_tasks);
+    (void)g;
+    (void)what;
+    double a = fix_loss(f, f->m->params.v, 0.2f, true), b;
+    float g0 = f->g[0];
+    memcpy(first, f->run->logits, n * sizeof(float));
+    b = fix_loss(f, f->m->params.v, 0.2f, true);
+    CU_ASSERT(a == b && g0 == f->g[0] && memcmp(first, f->run->logits, n * sizeof(float)) == 0);
+    /* inference has no rng at all: a gate that drew would crash */
+    struct moe_pass pass = {.batch = &f->batch};
+    moe_forward(f->m, f->m->params.v, &f->batch, f->run, &pass, false);
+    memcpy(first, f->run->logits, n * sizeof(float));
+    moe_forward(f->m, f->m->params.v, &f->batch, f->run, &pass, false);
+    CU_ASSERT(memcmp(first, f->run->logits, n * sizeof(float)) == 0);
+}
+static void test_same_seed_same_result(void) { each(repeat, 4, 24, 2); }
+
+/* Experts start unequal and every gate that chooses gets a gradient (or moves by statistics). */
+static void alive(struct fixture *f, const struct moe_gate_ops *g, const char *what) {
+    struct moe_params *p = &f->m->params;
+    fix_loss(f, p->v, 0, true);
+    for (int l = 0; l < f->m->n_levels; l++) {
+        const struct moe_level *level = &f->m->levels[l];
+        for (int i = 0; i < level->n_groups; i++)
+            for (int e = 1; e < level->groups[i].n && level->groups[i].tensor >= 0; e++)
+                CU_ASSERT(memcmp(moe_params_at(p, p->v, level->groups[i].tensor, 0),
+                                 moe_params_at(p, p->v, level->groups[i].tensor, e),
+                                 p->t[level->groups[i].tensor].stride * sizeof(float)) != 0);
+        for (int i = 0; i < level->n_gates; i++) {
+            int t = level->gates[i].tensor;
+            double sum = 0;
+            for (size_t k = 0; t >= 0 && k < p->t[t].stride; k++)
+                sum += fabs((double)moe_params_at(p, f->g, t, 0)[k]);
+            if (t >= 0 && !(sum > 0))
+                printf("\n    %s: gate %s has no gradient\n", what, level->gates[i].name);
+            CU_ASSERT(t < 0 || sum > 0);
+        }
+    }
+    (void)g;
+}
+static void test_nothing_starts_dead(void) { each(alive, 4, 24, 3); }
+
+SUITE("moe_gradients", TEST(test_gradients), TEST(test_gradients_with_dropout),
+      TEST(test_one_of_everything), TEST(test_the_check_can_fail), TEST(test_rows_are_independent),
+      TEST(test_same_seed_same_result), TEST(test_nothing_starts_dead))
