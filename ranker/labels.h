@@ -5,36 +5,44 @@
  *     examples:
  *       from: rating        # each interaction of this type is an example of its (user, item);
  *                           # "ranking": each shown item of each ranking is one
- *       negatives: 4        # items sampled uniformly from those known, added to each example
- *       window: 30m         # rankings: how long interactions may answer
+ *       negatives: 4        # items drawn uniformly from those known, added to each example
+ *       window: 30m         # how long interactions with it count
  *     tasks:
  *       - {name: like, positive: rating where value >= 4}
  *       - {name: love, positive: rating where value >= 5}
  *       - {name: order, positive: order, given: click}   # sample space: clicked rows only
- *       - {name: pick, positive: rating, weight: 0.5}    # negatives are in this space only when
- *                                                        # the task has no `given`
+ *       - {name: pick, positive: rating, space: all}     # sampled negatives count, as label 0
  *
- * A sampled negative has label 0 for a task with `space: all`, and is outside the others' space. */
+ * An interaction answers the ranking it names; one that names none answers the user's newest open
+ * example of that item. */
 #pragma once
 #include "features/state.h"
 #include "moe/examples.h"
 #include "moe/train.h"
 
+struct rk_examples_conf { /* section `examples` */
+    const char *from;
+    int64_t negatives, window_us, skip, open_max;
+};
 struct rk_tasks {
+    struct rk_examples_conf examples;
     struct moe_task_spec *specs; /* [n] names and weights, for moe_train */
     int n;
-    struct rk_task_rule *rules;  /* [n] */
+    struct rk_task_rule *rules; /* [n] */
 };
-struct rk_labels; /* the running join */
-extern const struct conf_item rk_examples_items[], rk_task_items[]; /* for docs/config.md */
+struct rk_labels;                                                   /* the running join */
+/* Settings tables, also for docs/config.md. */
+extern const struct conf_item rk_examples_items[], rk_task_items[];
 
 /* Reads the sections `examples` and `tasks`. */
-enum status rk_tasks_read(const struct node *root, const char *file, struct arena *a, struct rk_tasks *out);
+enum status rk_tasks_read(const struct node *root, const char *file, struct arena *a,
+                          struct rk_tasks *out);
 
-struct rk_labels *rk_labels_new(const struct node *root, const struct rk_tasks *tasks,
-                                struct feat_state *state, const struct moe_inputs *inputs, uint64_t seed);
+/* All of them must outlive the labels. */
+struct rk_labels *rk_labels_new(const struct rk_tasks *tasks, struct feat_state *state,
+                                const struct moe_inputs *inputs, uint64_t seed);
 void rk_labels_free(struct rk_labels *l);
 /* To be called with each event BEFORE it is applied to the state, in the order of application. */
 void rk_labels_event(struct rk_labels *l, const struct ev_event *e);
-/* Closes all open rankings and hands over the examples (caller frees with moe_examples_free). */
+/* Closes all open examples and hands over the examples (caller frees with moe_examples_free). */
 struct moe_examples *rk_labels_finish(struct rk_labels *l);

@@ -1,0 +1,321 @@
+/* labels.c: the running join of examples and what came of them. An example is opened when its event
+ * passes, with rows extracted from the state as it is then; interactions within the window set its
+ * marks; when the window has passed by the stream's own clock it is closed and handed over.
+ *
+ * Open examples stand in a ring in order of opening. Two maps find them: by the ranking's id, and
+ * by (user, item) for interactions that name no ranking. What is remembered is bounded by open_max.
+ */
+#include <math.h>
+#include "base/hash.h"
+#include "base/heap.h"
+#include "base/log.h"
+#include "base/map.h"
+#include "base/rng.h"
+#include "ranker/labels_parts.h"
+
+enum { MARK_POSITIVE = 1, MARK_GIVEN = 2 };
+
+struct open_example {
+    int64_t time_us;
+    uint64_t id_key, user_key;
+    int n_rows, n_shown;    /* rows beyond n_shown are sampled negatives */
+    uint64_t *item_keys;    /* [n_shown] */
+    uint8_t *marks;         /* [n_shown x n_tasks] */
+    struct moe_batch batch; /* its arrays, and the ones above, are one heap block */
+    void *block;
+};
+
+struct rk_labels {
+    const struct rk_tasks *tasks;
+    struct feat_state *state;
+    const struct moe_inputs *inputs;
+    struct moe_examples *examples;
+    struct rng rng;
+    struct arena arena; /* of one event */
+
+    struct open_example *ring; /* [cap], number i at i % cap */
+    uint64_t first, next, cap;
+    struct map by_id, by_pair; /* -> 1 + number */
+    int64_t clock_us;
+    int64_t seen;
+
+    struct arena names; /* ids of all items met, for negatives */
+    struct map known;
+    struct slice *items;
+    uint32_t n_items, items_cap;
+};
+
+struct rk_labels *rk_labels_new(const struct rk_tasks *tasks, struct feat_state *state,
+                                const struct moe_inputs *inputs, uint64_t seed) {
+    struct rk_labels *l = HEAP_NEW(struct rk_labels);
+    l->tasks = tasks;
+    l->state = state;
+    l->inputs = inputs;
+    l->examples = moe_examples_new(inputs, tasks->n);
+    l->cap = (uint64_t)tasks->examples.open_max;
+    l->ring = HEAP_ARRAY(struct open_example, l->cap);
+    rng_init(&l->rng, seed);
+    arena_init(&l->arena, 1 << 20);
+    arena_init(&l->names, 1 << 16);
+    return l;
+}
+
+void rk_labels_free(struct rk_labels *l) {
+    if (!l)
+        return;
+    for (uint64_t i = l->first; i < l->next; i++)
+        heap_free(l->ring[i % l->cap].block);
+    moe_examples_free(l->examples);
+    heap_free(l->ring);
+    heap_free(l->items);
+    map_deinit(&l->by_id);
+    map_deinit(&l->by_pair);
+    map_deinit(&l->known);
+    arena_deinit(&l->arena);
+    arena_deinit(&l->names);
+    heap_free(l);
+}
+
+/* ---- items met so far ---- */
+
+static void meet_item(struct rk_labels *l, struct slice item) {
+    uint64_t at, key = hash_bytes(item, 0);
+    if (l->tasks->examples.negatives == 0 || item.n == 0 || map_get(&l->known, key, &at))
+        return;
+    if (l->n_items == l->items_cap) {
+        l->items_cap = l->items_cap ? 2 * l->items_cap : 1024;
+        l->items = heap_grow(l->items, l->items_cap * sizeof *l->items);
+    }
+    map_put(&l->known, key, l->n_items);
+    l->items[l->n_items++] = arena_dup(&l->names, item);
+}
+
+/* Draws up to `n` items that are none of the first `n_shown`; returns how many. */
+static int draw_negatives(struct rk_labels *l, struct slice *items, int n_shown, int n) {
+    int drawn = 0;
+    for (int tries = 0; l->n_items > 0 && drawn < n && tries < 4 * n; tries++) {
+        struct slice item = l->items[rng_below(&l->rng, l->n_items)];
+        bool shown = false;
+        for (int i = 0; i < n_shown && !shown; i++)
+            shown = slice_equal(items[i], item);
+        if (!shown)
+            items[n_shown + drawn++] = item;
+    }
+    return drawn;
+}
+
+/* ---- closing ---- */
+
+static void write_labels(const struct rk_labels *l, const struct open_example *x, float *labels) {
+    int n_tasks = l->tasks->n;
+    for (int i = 0; i < x->n_rows; i++) {
+        for (int t = 0; t < n_tasks; t++) {
+            const struct rk_task_rule *rule = &l->tasks->rules[t];
+            float *label = &labels[i * n_tasks + t];
+            if (i >= x->n_shown) {
+                *label = rule->space_all ? 0 : NAN;
+                continue;
+            }
+            int marks = x->marks[i * n_tasks + t];
+            bool counts = !rule->has_given || (marks & MARK_GIVEN);
+            *label = counts ? (float)((marks & MARK_POSITIVE) != 0) : NAN;
+        }
+    }
+}
+
+static void forget(struct map *m, uint64_t key, uint64_t number) {
+    uint64_t at;
+    if (map_get(m, key, &at) && at == number + 1)
+        map_remove(m, key);
+}
+
+/* Hands the oldest open example over. */
+static void close_first(struct rk_labels *l) {
+    uint64_t number = l->first++;
+    struct open_example *x = &l->ring[number % l->cap];
+    forget(&l->by_id, x->id_key, number);
+    for (int i = 0; i < x->n_shown; i++)
+        forget(&l->by_pair, hash_mix(x->user_key, x->item_keys[i]), number);
+    if (l->seen++ >= l->tasks->examples.skip) {
+        float *labels = HEAP_ARRAY(float, x->n_rows * l->tasks->n);
+        write_labels(l, x, labels);
+        moe_examples_add(l->examples, &x->batch, labels, NULL, x->time_us, x->user_key);
+        heap_free(labels);
+    }
+    heap_free(x->block);
+    x->block = NULL;
+}
+
+static void close_old(struct rk_labels *l) {
+    int64_t window_us = l->tasks->examples.window_us;
+    while (l->first < l->next && l->ring[l->first % l->cap].time_us + window_us < l->clock_us)
+        close_first(l);
+}
+
+/* ---- opening ---- */
+
+/* Copies rows, keys and marks into one block. */
+static void keep_rows(const struct rk_labels *l, const struct feat_rows *rows,
+                      const uint64_t *item_keys, struct open_example *x) {
+    const struct moe_inputs *in = l->inputs;
+    size_t n = (size_t)rows->n_rows, shown = (size_t)x->n_shown;
+    size_t query = (size_t)in->query_columns * sizeof(float);
+    size_t cand = n * (size_t)in->cand_columns * sizeof(float);
+    size_t query_ids = (size_t)in->query_slots * sizeof(uint32_t);
+    size_t cand_ids = n * (size_t)in->cand_slots * sizeof(uint32_t);
+    size_t keys = shown * sizeof(uint64_t), marks = shown * (size_t)l->tasks->n;
+    char *p = heap_alloc(keys + query + cand + query_ids + cand_ids + marks + 1);
+    x->block = p;
+    x->item_keys = (uint64_t *)(void *)p;
+    memcpy(p, item_keys, keys);
+    x->batch = (struct moe_batch){.n_groups = 1, .n_rows = rows->n_rows};
+    x->batch.query = memcpy(p += keys, rows->query, query);
+    x->batch.cand = memcpy(p += query, rows->cand, cand);
+    x->batch.query_ids = memcpy(p += cand, rows->query_ids, query_ids);
+    x->batch.cand_ids = memcpy(p += query_ids, rows->cand_ids, cand_ids);
+    x->marks = (uint8_t *)(p + cand_ids);
+}
+
+static struct open_example *open_example(struct rk_labels *l, const struct ev_event *e,
+                                         struct feat_request *request, struct slice *items,
+                                         int n_shown) {
+    if (l->next - l->first == l->cap) {
+        log_warn("labels", "more than %lld examples are open; the oldest is closed early",
+                 (long long)l->cap);
+        close_first(l);
+    }
+    int n = n_shown + draw_negatives(l, items, n_shown, (int)l->tasks->examples.negatives);
+    request->items = items;
+    request->n_items = n;
+    struct feat_rows rows;
+    feat_state_read_begin(l->state);
+    feat_state_extract(l->state, &l->arena, request, e->event_time_us, &rows);
+    feat_state_read_end(l->state);
+
+    uint64_t number = l->next++;
+    struct open_example *x = &l->ring[number % l->cap];
+    *x = (struct open_example){.time_us = e->event_time_us,
+                               .id_key = hash_bytes(e->id, 0),
+                               .user_key = feat_user_key(e->tenant, e->user),
+                               .n_rows = n,
+                               .n_shown = n_shown};
+    uint64_t *keys = ARENA_ARRAY(&l->arena, uint64_t, n_shown);
+    for (int i = 0; i < n_shown; i++) {
+        keys[i] = feat_item_key(e->tenant, items[i]);
+        map_put(&l->by_pair, hash_mix(x->user_key, keys[i]), number + 1);
+    }
+    map_put(&l->by_id, x->id_key, number + 1);
+    keep_rows(l, &rows, keys, x);
+    return x;
+}
+
+/* Per-candidate numbers of a ranking, as the columns a request would have. */
+static void shown_columns(struct rk_labels *l, const struct ev_event *e,
+                          struct feat_request *request) {
+    struct slice *names = ARENA_ARRAY(&l->arena, struct slice, EV_FIELDS_MAX);
+    float **values = ARENA_ARRAY(&l->arena, float *, EV_FIELDS_MAX);
+    int n = 0, rows = e->n_shown + (int)l->tasks->examples.negatives;
+    for (int i = 0; i < e->n_shown; i++) {
+        for (int f = 0; f < e->shown[i].n_fields; f++) {
+            const struct ev_field *field = &e->shown[i].fields[f];
+            double v;
+            int c = 0;
+            while (c < n && !slice_equal(names[c], field->name))
+                c++;
+            if (!ev_value_number(&field->value, &v) || (c == n && n == EV_FIELDS_MAX))
+                continue;
+            if (c == n) {
+                names[n] = field->name;
+                values[n] = ARENA_ARRAY(&l->arena, float, rows);
+                for (int k = 0; k < rows; k++)
+                    values[n][k] = NAN;
+                n++;
+            }
+            values[c][i] = (float)v;
+        }
+    }
+    request->column_names = names;
+    request->column_values = (const float *const *)values;
+    request->n_columns = n;
+}
+
+static void open_ranking(struct rk_labels *l, const struct ev_event *e) {
+    size_t room = (size_t)e->n_shown + (size_t)l->tasks->examples.negatives;
+    struct slice *items = ARENA_ARRAY(&l->arena, struct slice, room);
+    struct feat_request request = {.tenant = e->tenant,
+                                   .user = e->user,
+                                   .session = e->session,
+                                   .context = e->fields,
+                                   .n_context = e->n_fields};
+    for (int i = 0; i < e->n_shown; i++)
+        items[i] = e->shown[i].item;
+    shown_columns(l, e, &request);
+    open_example(l, e, &request, items, e->n_shown);
+}
+
+/* An interaction's own fields are its outcome, not context. */
+static struct open_example *open_interaction(struct rk_labels *l, const struct ev_event *e) {
+    struct slice *items = ARENA_ARRAY(&l->arena, struct slice, 1 + l->tasks->examples.negatives);
+    struct feat_request request = {.tenant = e->tenant, .user = e->user, .session = e->session};
+    items[0] = e->item;
+    return open_example(l, e, &request, items, 1);
+}
+
+/* ---- marking ---- */
+
+static void mark(const struct rk_labels *l, struct open_example *x, const struct ev_event *e) {
+    uint64_t item_key = feat_item_key(e->tenant, e->item);
+    for (int i = 0; i < x->n_shown; i++) {
+        if (x->item_keys[i] != item_key)
+            continue;
+        for (int t = 0; t < l->tasks->n; t++) {
+            const struct rk_task_rule *rule = &l->tasks->rules[t];
+            uint8_t *marks = &x->marks[i * l->tasks->n + t];
+            if (feat_match_event(&rule->positive, e, NULL))
+                *marks |= MARK_POSITIVE;
+            if (rule->has_given && feat_match_event(&rule->given, e, NULL))
+                *marks |= MARK_GIVEN;
+        }
+    }
+}
+
+/* The open example that this interaction answers, or NULL. */
+static struct open_example *answered(struct rk_labels *l, const struct ev_event *e) {
+    uint64_t number, user = feat_user_key(e->tenant, e->user);
+    bool found = e->ranking.n ? map_get(&l->by_id, hash_bytes(e->ranking, 0), &number)
+                              : map_get(&l->by_pair,
+                                        hash_mix(user, feat_item_key(e->tenant, e->item)), &number);
+    struct open_example *x = found ? &l->ring[(number - 1) % l->cap] : NULL;
+    if (!x || e->event_time_us < x->time_us ||
+        e->event_time_us > x->time_us + l->tasks->examples.window_us)
+        return NULL;
+    return x;
+}
+
+void rk_labels_event(struct rk_labels *l, const struct ev_event *e) {
+    const char *from = l->tasks->examples.from;
+    arena_reset(&l->arena);
+    if (e->event_time_us > l->clock_us)
+        l->clock_us = e->event_time_us;
+    close_old(l);
+    if (e->kind == EV_RANKING && strcmp(from, "ranking") == 0)
+        open_ranking(l, e);
+    if (e->kind == EV_INTERACTION) {
+        struct open_example *x = answered(l, e);
+        if (x)
+            mark(l, x, e);
+        if (slice_is(e->type, from))
+            mark(l, open_interaction(l, e), e);
+    }
+    meet_item(l, e->item);
+    for (int i = 0; i < e->n_shown; i++)
+        meet_item(l, e->shown[i].item);
+}
+
+struct moe_examples *rk_labels_finish(struct rk_labels *l) {
+    while (l->first < l->next)
+        close_first(l);
+    struct moe_examples *x = l->examples;
+    l->examples = moe_examples_new(l->inputs, l->tasks->n);
+    return x;
+}
