@@ -96,7 +96,7 @@ static enum status make(const struct moe_sample *s, uint64_t seed, struct arena 
     fit(&encode[MOE_QUERY], &numbers, kinds, s->query_columns, &r);
     fit(&encode[MOE_CAND], &numbers, kinds, s->cand_columns, &r);
     struct moe_model *m;
-    TRY(moe_model_build(spec, "sample", &in, tasks, s->n_tasks, encode, &m));
+    TRY(moe_model_build(spec, "sample", &in, tasks, s->n_tasks, encode, 0, &m));
     moe_params_init(&m->params, seed);
     draw_zeros(&m->params, seed + 1);
     moe_model_stamp(m);

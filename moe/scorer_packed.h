@@ -26,6 +26,7 @@ struct packed_layer {
     size_t start_at;    /* column of the query's product */
     enum moe_act act;   /* of its output */
     int in, out;
+    size_t unit_at; /* of its input, in the order of moe_packed_units; hidden layers only */
     /* int8: how its input is quantised: u8 = round(x * per_unit) + zero */
     const float *per_unit; /* [in, padded] */
     int zero;
@@ -36,6 +37,7 @@ struct packed_source {
     int n;              /* modules; 0: the input */
     const int *modules; /* [n] */
     int columns;        /* candidate part only */
+    size_t unit_at;
     const float *per_unit;
     int zero;
     size_t at_low, at_side;         /* bytes of scratch; equal to each other when the types are */
@@ -133,6 +135,12 @@ size_t moe_packed_units(const struct moe_model *m);
 /* Inputs of the network: x[r * stride ..] from numbers [n x columns] and ids [n x slots]. */
 void moe_packed_gather(const struct moe_packed *p, int side, const float *numbers,
                        const uint32_t *ids, int n, float *x, size_t stride);
-/* As moe_scorer_score. */
+/* Looks at activations on their way: rows [n x columns] as the experts' type stores them, of the
+ * columns from `unit` on in the order of moe_packed_units; stride in bytes. */
+struct packed_watch {
+    void *to;
+    void (*see)(void *to, size_t unit, const void *rows, size_t stride, int n, int columns);
+};
+/* As moe_scorer_score. watch NULL: nobody looks. */
 void moe_packed_score(const struct moe_packed *p, const struct moe_batch *b, void *scratch,
-                      float *probabilities);
+                      float *probabilities, const struct packed_watch *watch);

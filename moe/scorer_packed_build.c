@@ -245,6 +245,23 @@ static void shape_numbers(struct moe_packed *p, int side) {
     p->numbers[side] = (struct packed_numbers){simple ? e->columns : 0, mean, scale};
 }
 
+/* Numbers the activations that int8 has units for. */
+static void number_units(struct moe_packed *p) {
+    size_t at = (size_t)p->m->part[MOE_QUERY];
+    for (int l = 0; l < p->n_levels; l++) {
+        struct packed_level *level = &p->levels[l];
+        for (int i = 0; i < level->n_sources; i++) {
+            level->sources[i].unit_at = at;
+            at += (size_t)level->sources[i].columns;
+        }
+        for (int e = 0; e < level->n_experts; e++)
+            for (int i = 1; i < level->experts[e].n_layers; i++) {
+                level->experts[e].layers[i].unit_at = at;
+                at += (size_t)level->experts[e].layers[i].in;
+            }
+    }
+}
+
 static void shape(struct moe_packed *p) {
     const struct moe_model *m = p->m;
     p->n_levels = m->n_levels;
@@ -259,6 +276,7 @@ static void shape(struct moe_packed *p) {
     shape_towers(p);
     plan_buffers(p);
     plan_query(p);
+    number_units(p);
 }
 
 enum status moe_packed_new(const struct moe_model *m, const struct moe_cpu *cpu,

@@ -12,7 +12,13 @@ struct run {
     const struct moe_packed *p;
     char *scratch;
     int n; /* rows of this block */
+    const struct packed_watch *watch;
 };
+
+static void show(const struct run *r, size_t unit, const void *rows, size_t stride, int columns) {
+    if (r->watch)
+        r->watch->see(r->watch->to, unit, rows, stride, r->n, columns);
+}
 
 static float *floats_at(const struct run *r, size_t at) {
     return (float *)(void *)(r->scratch + at);
@@ -121,6 +127,7 @@ static void run_expert(const struct run *r, const struct packed_level *level,
                     p->hidden_stride);
         a = out;
         stride = p->hidden_stride;
+        show(r, e->layers[i + 1].unit_at, a, stride, e->layers[i].out);
     }
     mix_layer(r, level, e, &e->layers[e->n_layers - 1], a, stride);
 }
@@ -179,8 +186,11 @@ static void run_levels(const struct run *r) {
     const struct packed_level *below = NULL;
     for (int l = 0; l < r->p->n_levels; l++) {
         const struct packed_level *level = &r->p->levels[l];
-        for (int i = 0; i < level->n_sources; i++)
-            open_source(r, below, &level->sources[i]);
+        for (int i = 0; i < level->n_sources; i++) {
+            const struct packed_source *s = &level->sources[i];
+            open_source(r, below, s);
+            show(r, s->unit_at, r->scratch + s->at_low, s->low_stride, s->columns);
+        }
         run_gates(r, level);
         for (int e = 0; e < level->n_experts; e++)
             run_expert(r, level, &level->experts[e]);
@@ -273,6 +283,8 @@ static void run_query_product(const struct run *r, const struct packed_query *q,
     }
     struct moe_tile t = {.a = a, .start = q->start, .end = MOE_END_F32, .out = r->scratch + q->at};
     moe_pack_run(p->k, &q->w, &t, 1, 0, q->w.panels);
+    if (q == &p->query_low)
+        show(r, 0, a, 0, p->m->part[MOE_QUERY]);
 }
 
 /* The query part of every first layer, once for the request. */
@@ -290,10 +302,10 @@ static void run_query(const struct run *r, const struct moe_batch *b) {
 }
 
 void moe_packed_score(const struct moe_packed *p, const struct moe_batch *b, void *scratch,
-                      float *probabilities) {
+                      float *probabilities, const struct packed_watch *watch) {
     assert(b->n_groups == 1 && b->n_rows <= p->rows_max);
     const struct moe_inputs *in = &p->m->inputs;
-    struct run r = {p, scratch, 1};
+    struct run r = {p, scratch, 1, watch};
     run_query(&r, b);
     for (int from = 0; from < b->n_rows; from += MOE_BLOCK) {
         const size_t at = (size_t)from;

@@ -1,0 +1,50 @@
+/* calibrate.h: makes a trained model fit for int8, and measures what a precision costs.
+ *
+ * Calibration runs sample requests in fp32, looks at every activation that int8 stores, and chooses
+ * each column's unit so that rounding and clipping together lose least. The units stand in the
+ * model's metadata ("int8.units"); the model's version does not change. */
+#pragma once
+#include "base/arena.h"
+#include "moe/examples.h"
+#include "moe/model.h"
+#include "moe/scorer.h"
+
+/* What a precision loses against fp32 on the same requests. */
+struct moe_loss_report {
+    int requests, rows;
+    double score_max, score_mean; /* |difference| of probabilities */
+    double top_overlap;           /* of the best `top`, mean over requests and tasks; 0..1 */
+    double *auc_fp32, *auc;       /* [n_tasks] over the labelled rows; NaN without labels */
+};
+/* One layer's input: root mean square of its error over that of its values. */
+struct moe_layer_error {
+    const char *name; /* "level0.expert3.hidden1" */
+    double relative;
+};
+
+struct moe_calibrate_conf {
+    int requests;       /* made of the examples: one group's query, rows of all groups */
+    int rows;           /* candidates in each */
+    int top;            /* the k of top_overlap */
+    double overlap_min; /* refused below */
+    double auc_loss_max;
+};
+struct moe_calibration {
+    struct moe_loss_report loss;
+    struct moe_layer_error *layers; /* [n_layers] */
+    int n_layers;
+};
+
+extern const struct moe_calibrate_conf moe_calibrate_defaults;
+
+/* Sets the units. FAILED_PRECONDITION: the limits are missed (*out is filled, the model has no
+ * units); UNIMPLEMENTED: the model's shape or this CPU has no int8. Memory of *out: the arena. */
+enum status moe_calibrate(struct moe_model *m, const struct moe_examples *x,
+                          const struct moe_calibrate_conf *conf, struct arena *a,
+                          struct moe_calibration *out);
+/* The same measurement for any precision. */
+enum status moe_measure_loss(const struct moe_model *m, enum moe_precision precision,
+                             const struct moe_examples *x, const struct moe_calibrate_conf *conf,
+                             struct arena *a, struct moe_loss_report *out);
+/* The model's units, in the arena. FAILED_PRECONDITION: not calibrated; DATA_LOSS: damaged. */
+enum status moe_calibrate_units(const struct moe_model *m, struct arena *a, const float **out);

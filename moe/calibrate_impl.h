@@ -1,0 +1,31 @@
+/* calibrate_impl.h: what calibration and the measurement of losses share: requests made of
+ * examples, and packed models with a scratch. */
+#pragma once
+#include "moe/calibrate.h"
+#include "moe/scorer_packed.h"
+
+struct calibrate_slates {
+    const struct moe_examples *x;
+    const struct moe_calibrate_conf *conf;
+    float *cand;        /* [rows x cand_columns] */
+    uint32_t *cand_ids; /* [rows x cand_slots] */
+    int rows;
+};
+void calibrate_slates_init(struct calibrate_slates *s, const struct moe_examples *x,
+                           const struct moe_calibrate_conf *conf);
+void calibrate_slates_deinit(struct calibrate_slates *s);
+/* Request `i` of conf->requests: the query of a group, and candidates from anywhere. Valid until
+ * the next call. */
+struct moe_batch calibrate_slate(struct calibrate_slates *s, int i, int rows);
+
+struct calibrate_side {
+    struct moe_packed *p;
+    void *scratch;
+};
+enum status calibrate_side_init(struct calibrate_side *s, const struct moe_model *m,
+                                enum moe_precision precision, int rows_max, const float *units);
+void calibrate_side_deinit(struct calibrate_side *s);
+
+void calibrate_losses(struct calibrate_side *fp32, struct calibrate_side *other,
+                      struct calibrate_slates *slates, struct arena *a,
+                      struct moe_loss_report *out);
