@@ -21,7 +21,7 @@ void feat_put_time(struct buf *b, int64_t time_us) {
 }
 
 int64_t feat_get_time(struct cursor *c) {
-    uint64_t v = cursor_varint(c);
+    uint64_t v = feat_get_varint(c);
     switch (v & 3) {
     case TIME_S:
         return (int64_t)((v >> 2) * 1000000);
@@ -67,7 +67,7 @@ double feat_get_number(struct cursor *c) {
         double f;
         uint64_t u;
     } f64;
-    uint64_t v = cursor_varint(c);
+    uint64_t v = feat_get_varint(c);
     switch (v) {
     case NUMBER_MISSING:
         return NAN;
@@ -101,7 +101,7 @@ void feat_put_stamp(struct buf *b, struct feat_stamp s) {
 struct feat_stamp feat_get_stamp(struct cursor *c) {
     struct feat_stamp s;
     s.time_us = feat_get_time(c);
-    s.partition = (int32_t)unzigzag(cursor_varint(c));
-    s.offset = unzigzag(cursor_varint(c));
+    s.partition = (int32_t)unzigzag(feat_get_varint(c));
+    s.offset = unzigzag(feat_get_varint(c));
     return s;
 }

@@ -5,6 +5,13 @@
 #include <stdint.h>
 #include "base/buf.h"
 
+/* cursor_varint with the one-byte case in line: most of a cell is counts below 128. */
+static inline uint64_t feat_get_varint(struct cursor *c) {
+    if (!c->bad && c->p < c->end && *c->p < 0x80)
+        return *c->p++;
+    return cursor_varint(c);
+}
+
 /* Microseconds >= 0. Whole seconds and milliseconds are written as such: 2-5 bytes, not 8. */
 void feat_put_time(struct buf *b, int64_t time_us);
 int64_t feat_get_time(struct cursor *c);

@@ -9,7 +9,7 @@ static void skip_value(const struct feat_field *f, struct cursor *c) {
     if (f->as_number)
         feat_get_number(c);
     if (f->as_ids) {
-        uint64_t n = cursor_varint(c);
+        uint64_t n = feat_get_varint(c);
         if (n > FEAT_IDS_MAX)
             c->bad = 1;
         cursor_bytes(c, (size_t)n * 8);
@@ -21,10 +21,10 @@ bool feat_fields_read(const struct feat_plan *p, enum feat_scope scope, struct s
     struct cursor c = cursor_of(cell.p, cell.n);
     memset(out, 0, FEAT_FIELDS_MAX * sizeof *out);
     while (c.p < c.end && !c.bad) {
-        uint64_t n = cursor_varint(&c);
+        uint64_t n = feat_get_varint(&c);
         struct feat_stamp stamp = feat_get_stamp(&c);
         for (; n > 0 && !c.bad; n--) {
-            uint64_t slot = cursor_varint(&c);
+            uint64_t slot = feat_get_varint(&c);
             if (slot >= (uint64_t)p->n_fields[scope])
                 return false;
             const uint8_t *at = c.p;

@@ -16,7 +16,7 @@ int feat_state_applied(struct feat_state *s, struct arena *a, const struct feat_
 static uint64_t epoch_of(struct slice bytes) {
     struct cursor c = cursor_of(bytes.p, bytes.n);
     cursor_bytes(&c, 9);
-    return cursor_varint(&c);
+    return feat_get_varint(&c);
 }
 
 uint64_t feat_state_user_epoch(struct feat_state *s, struct slice tenant, struct slice user) {
@@ -56,9 +56,9 @@ static bool read_known(struct slice bytes, struct slice tenant, struct known *ou
     struct cursor c = cursor_of(bytes.p, bytes.n);
     cursor_u8(&c);
     out->key = cursor_u64(&c);
-    out->epoch = cursor_varint(&c);
-    bool same = slice_equal(cursor_bytes(&c, (size_t)cursor_varint(&c)), tenant);
-    out->id = cursor_bytes(&c, (size_t)cursor_varint(&c));
+    out->epoch = feat_get_varint(&c);
+    bool same = slice_equal(cursor_bytes(&c, (size_t)feat_get_varint(&c)), tenant);
+    out->id = cursor_bytes(&c, (size_t)feat_get_varint(&c));
     return same && !c.bad;
 }
 

@@ -89,6 +89,8 @@ enum status feat_match_parse(struct arena *a, struct slice text, struct feat_mat
         return fail(STATUS_INVALID_ARGUMENT,
                     "no event type; write \"TYPE\" or \"TYPE where FIELD OP VALUE\"");
     m.type = arena_dup(a, type);
+    m.is_any = slice_is(type, "any");
+    m.is_impression = slice_is(type, "impression");
     rest = trim(rest);
     if (rest.n > 0)
         TRY(parse_condition(a, rest, &m));
@@ -143,12 +145,11 @@ bool feat_match_event(const struct feat_match *m, const struct ev_event *e,
     const struct ev_field *fields = e->fields;
     int n_fields = e->n_fields;
     if (e->kind == EV_RANKING) {
-        if (shown == NULL || !slice_is(m->type, "impression"))
+        if (shown == NULL || !m->is_impression)
             return false;
         fields = shown->fields;
         n_fields = shown->n_fields;
-    } else if (e->kind != EV_INTERACTION ||
-               (!slice_equal(m->type, e->type) && !slice_is(m->type, "any"))) {
+    } else if (e->kind != EV_INTERACTION || (!m->is_any && !slice_equal(m->type, e->type))) {
         return false;
     }
     if (m->op == FEAT_MATCH_ALL)

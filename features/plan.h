@@ -38,6 +38,7 @@ enum feat_scope {
  * "impression" (each item of a shown ranking) or "any" (any interaction). OP: == != >= <= > <. */
 struct feat_match {
     struct slice type;
+    bool is_any, is_impression; /* what `type` says, so that no event compares text for it */
     enum {
         FEAT_MATCH_ALL,
         FEAT_MATCH_EQ,

@@ -61,13 +61,13 @@ struct feat_record *feat_record_view(const struct feat_plan *p, enum feat_scope 
     if (bytes.n > UINT32_MAX || cursor_u8(&c) != (uint8_t)scope)
         return NULL;
     r->key = cursor_u64(&c);
-    r->epoch = cursor_varint(&c);
+    r->epoch = feat_get_varint(&c);
     if (scope == FEAT_SCOPE_ITEM) {
-        r->tenant = cursor_bytes(&c, (size_t)cursor_varint(&c));
-        r->id = cursor_bytes(&c, (size_t)cursor_varint(&c));
+        r->tenant = cursor_bytes(&c, (size_t)feat_get_varint(&c));
+        r->id = cursor_bytes(&c, (size_t)feat_get_varint(&c));
     }
     for (int i = 0; i < r->n_cells; i++) {
-        uint64_t n = c.p < c.end ? cursor_varint(&c) : 0;
+        uint64_t n = c.p < c.end ? feat_get_varint(&c) : 0;
         r->cells[i] = (struct feat_span){(uint32_t)(c.p - r->p), (uint32_t)n};
         cursor_bytes(&c, (size_t)n);
     }
@@ -107,7 +107,7 @@ int feat_record_ids(const struct feat_record *rec, int slot, uint64_t *out) {
         return 0;
     if (rec->names[slot].as_number)
         feat_get_number(&c);
-    uint64_t n = cursor_varint(&c);
+    uint64_t n = feat_get_varint(&c);
     for (uint64_t i = 0; i < n; i++)
         out[i] = cursor_u64(&c);
     return (int)n;

@@ -1,6 +1,7 @@
 /* ring.c: counts per event-time bucket. Cells are rewritten whole: they are tens of bytes, and a
  * rewrite has one case where a splice has five. */
 #include "features/ring.h"
+#include "features/codec.h"
 
 enum status feat_ring_check(const struct feat_plan *p, const char *key, int64_t bucket_us,
                             int64_t window_us, int n_counters, struct feat_ring *out) {
@@ -26,14 +27,14 @@ void feat_ring_open(const struct feat_ring *g, struct slice cell, struct feat_ri
 bool feat_ring_next(struct feat_ring_reader *r) {
     if (r->c.bad || r->c.p == r->c.end)
         return false;
-    uint64_t step = cursor_varint(&r->c);
+    uint64_t step = feat_get_varint(&r->c);
     if (step > (uint64_t)(r->started ? r->bucket : INT64_MAX))
         r->c.bad = 1; /* damaged: no bucket is before 1970 */
     else
         r->bucket = r->started ? r->bucket - (int64_t)step : (int64_t)step;
     r->started = true;
     for (int k = 0; k < r->n_counters; k++)
-        r->counts[k] = cursor_varint(&r->c);
+        r->counts[k] = feat_get_varint(&r->c);
     return !r->c.bad;
 }
 

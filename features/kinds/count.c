@@ -1,5 +1,6 @@
 /* count.c: how many matching events an entity has had, ever. Cell: one varint. */
 #include "features/claim.h"
+#include "features/codec.h"
 
 struct params {
     const char *on_text;
@@ -29,7 +30,7 @@ static bool apply(const struct feat *f, const struct feat_update *u, struct slic
     if (!feat_match_event(&m->on, u->event, u->shown))
         return false;
     struct cursor c = cursor_of(old.p, old.n);
-    buf_add_varint(out, (old.n == 0 ? 0 : cursor_varint(&c)) + 1);
+    buf_add_varint(out, (old.n == 0 ? 0 : feat_get_varint(&c)) + 1);
     return true;
 }
 
@@ -42,7 +43,7 @@ static void extract(const struct feat *f, struct feat_read *r, int row, float *d
         return;
     struct slice cell = feat_record_cell(feat_read_record(r, scope, row), f->cells[0].index);
     struct cursor c = cursor_of(cell.p, cell.n);
-    dense[0] = feat_scaled(m->scale, cell.n == 0 ? 0 : (double)cursor_varint(&c));
+    dense[0] = feat_scaled(m->scale, cell.n == 0 ? 0 : (double)feat_get_varint(&c));
 }
 
 const struct feat_kind feat_kind_count = {

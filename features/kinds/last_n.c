@@ -88,7 +88,7 @@ int feat_last_open(const struct feat *f, struct slice cell, struct feat_last_rea
     *r = (struct feat_last_reader){.c = cursor_of(cell.p, cell.n),
                                    .has_value = feat_last_has_value(f)};
     if (cell.n > 0)
-        r->left = cursor_varint(&r->c);
+        r->left = feat_get_varint(&r->c);
     if (r->left > FEAT_LAST_MAX)
         r->left = 0; /* damaged */
     return (int)r->left;
@@ -103,8 +103,8 @@ bool feat_last_next(struct feat_last_reader *r, struct feat_last_entry *out) {
     r->at.item = cursor_u64(&r->c);
     int64_t time_us = feat_get_time(&r->c);
     s->time_us = first ? time_us : (int64_t)((uint64_t)s->time_us - (uint64_t)time_us);
-    s->partition = (int32_t)((uint32_t)s->partition + (uint32_t)unzigzag(cursor_varint(&r->c)));
-    s->offset = (int64_t)((uint64_t)s->offset + (uint64_t)unzigzag(cursor_varint(&r->c)));
+    s->partition = (int32_t)((uint32_t)s->partition + (uint32_t)unzigzag(feat_get_varint(&r->c)));
+    s->offset = (int64_t)((uint64_t)s->offset + (uint64_t)unzigzag(feat_get_varint(&r->c)));
     r->at.value = r->has_value ? feat_get_number(&r->c) : (double)NAN;
     *out = r->at;
     return !r->c.bad;

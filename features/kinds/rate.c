@@ -3,6 +3,7 @@
  * a Beta prior; additive smoothing). The prior is a number or the same rate over everything, which
  * is kept in the global scope. Cell: two varints, or a ring of two counters. */
 #include "features/claim.h"
+#include "features/codec.h"
 #include "features/ring.h"
 #include <math.h>
 #include <stdlib.h>
@@ -79,7 +80,7 @@ static bool apply(const struct feat *f, const struct feat_update *u, struct slic
         return feat_ring_add(&m->ring, old, u->event->event_time_us, add, out);
     struct cursor c = cursor_of(old.p, old.n);
     for (int k = 0; k < 2; k++)
-        buf_add_varint(out, (old.n == 0 ? 0 : cursor_varint(&c)) + add[k]);
+        buf_add_varint(out, (old.n == 0 ? 0 : feat_get_varint(&c)) + add[k]);
     return true;
 }
 
@@ -88,7 +89,7 @@ static void read_counts(const struct params *m, int64_t now_us, struct slice cel
     if (!m->windowed) {
         struct cursor c = cursor_of(cell.p, cell.n);
         for (int k = 0; k < 2 && cell.n > 0; k++)
-            counts[k] = (double)cursor_varint(&c);
+            counts[k] = (double)feat_get_varint(&c);
         return;
     }
     int64_t now = now_us / m->ring.bucket_us;

@@ -3,16 +3,18 @@
 #include "tests/unit/features_make.h"
 
 #define HEAD "features:\n"
-#define ITEM_ID "  - {name: item_id, kind: category, source: item.id, hash: 64, embed: 4, table: item}\n"
+#define ITEM_ID                                                                                    \
+    "  - {name: item_id, kind: category, source: item.id, hash: 64, embed: 4, table: item}\n"
 
 static void test_layout(void) {
     struct feat_plan *p = plan_of(
-        HEAD ITEM_ID "  - {name: fresh, kind: number, source: candidate.fresh}\n"
-             "  - {name: year, kind: number, source: item.year}\n"
-             "  - {name: hour, kind: number, source: context.hour}\n"
-             "  - {name: age, kind: number, source: user.age}\n"
-             "  - {name: w, kind: window_count, scope: user, on: any, bucket: 1h, windows: [1h, 7d]}\n"
-             "  - {name: seen, kind: last_n, on: any, n: 9, embed: true, table: item, slots: 3}\n");
+        HEAD ITEM_ID
+        "  - {name: fresh, kind: number, source: candidate.fresh}\n"
+        "  - {name: year, kind: number, source: item.year}\n"
+        "  - {name: hour, kind: number, source: context.hour}\n"
+        "  - {name: age, kind: number, source: user.age}\n"
+        "  - {name: w, kind: window_count, scope: user, on: any, bucket: 1h, windows: [1h, 7d]}\n"
+        "  - {name: seen, kind: last_n, on: any, n: 9, embed: true, table: item, slots: 3}\n");
     CU_ASSERT_EQUAL(p->lateness_us, 3600000000); /* the default, 1h */
     CU_ASSERT_EQUAL(p->query_columns, 4);
     CU_ASSERT_EQUAL(p->cand_columns, 2);
@@ -37,10 +39,10 @@ static void test_layout(void) {
 }
 
 static void test_fields_are_kept_once(void) {
-    struct feat_plan *p = plan_of(HEAD
-                                  "  - {name: a, kind: number, source: item.year}\n"
-                                  "  - {name: b, kind: category, source: item.year, hash: 9, encode: index}\n"
-                                  "  - {name: c, kind: number, source: user.year}\n");
+    struct feat_plan *p =
+        plan_of(HEAD "  - {name: a, kind: number, source: item.year}\n"
+                     "  - {name: b, kind: category, source: item.year, hash: 9, encode: index}\n"
+                     "  - {name: c, kind: number, source: user.year}\n");
     CU_ASSERT_EQUAL(p->n_fields[FEAT_SCOPE_ITEM], 1);
     CU_ASSERT_EQUAL(p->n_fields[FEAT_SCOPE_USER], 1);
     CU_ASSERT(p->fields[FEAT_SCOPE_ITEM][0].as_number && p->fields[FEAT_SCOPE_ITEM][0].as_ids);
@@ -85,7 +87,8 @@ static const struct {
     {HEAD "  - {name: a, kind: count, scope: item}\n", "features.a.on"},
     {HEAD "  - {name: a, kind: count, scope: itm, on: x}\n", "features.a.scope: 'itm'"},
     {HEAD "  - {name: a, kind: count, scop: item, on: x}\n", "did you mean 'scope'?"},
-    {HEAD "  - {name: a, kind: number, source: item.x}\n  - {name: a, kind: number, source: item.y}\n",
+    {HEAD
+     "  - {name: a, kind: number, source: item.x}\n  - {name: a, kind: number, source: item.y}\n",
      "plan.yaml:3: features.a.name: line 2"},
     {HEAD "  - {name: a, kind: number, source: itm.x}\n", "did you mean 'item.'?"},
     {HEAD "  - {name: a, kind: number, source: item}\n", "write item.FIELD"},
@@ -93,15 +96,20 @@ static const struct {
     {HEAD "  - {name: a, kind: category, source: item.x, embed: 2}\n", "either values or hash"},
     {HEAD "  - {name: a, kind: category, source: item.x, hash: 2, embed: 2}\n", "at least 3 rows"},
     {HEAD "  - {name: a, kind: category, source: item.x, hash: 9}\n", "either encode or embed"},
-    {HEAD "  - {name: a, kind: category, source: item.x, hash: 9, encode: onehot}\n", "needs values"},
-    {HEAD "  - {name: a, kind: category, source: item.x, values: [u, v, u], embed: 2}\n", "'u' stands"},
-    {HEAD ITEM_ID "  - {name: a, kind: category, source: item.x, hash: 65, embed: 4, table: item}\n",
+    {HEAD "  - {name: a, kind: category, source: item.x, hash: 9, encode: onehot}\n",
+     "needs values"},
+    {HEAD "  - {name: a, kind: category, source: item.x, values: [u, v, u], embed: 2}\n",
+     "'u' stands"},
+    {HEAD ITEM_ID
+     "  - {name: a, kind: category, source: item.x, hash: 65, embed: 4, table: item}\n",
      "table 'item' has 64 rows of 4"},
     {HEAD ITEM_ID "  - {name: a, kind: last_n, on: x, embed: true, table: itme}\n", "into 'itme'"},
     {HEAD "  - {name: a, kind: last_n, on: x, slots: 3}\n", "slots: has a meaning only with embed"},
     {HEAD "  - {name: a, kind: last_n, on: x, n: 1001}\n", "1001"},
-    {HEAD "  - {name: a, kind: match, of: b, field: x}\n", "'b' is no earlier feature of kind last_n"},
-    {HEAD "  - {name: b, kind: last_n, on: x}\n  - {name: a, kind: match, of: b, field: x, at_least: 4}\n",
+    {HEAD "  - {name: a, kind: match, of: b, field: x}\n",
+     "'b' is no earlier feature of kind last_n"},
+    {HEAD
+     "  - {name: b, kind: last_n, on: x}\n  - {name: a, kind: match, of: b, field: x, at_least: 4}\n",
      "keeps no value_field"},
     {HEAD "  - {name: a, kind: time_since}\n", "exactly one of on, source and of"},
     {HEAD "  - {name: a, kind: rate, scope: item, top: x, bottom: y, prior: gobal}\n", "'gobal'"},
@@ -155,25 +163,41 @@ static void test_match(void) {
     struct ev_event e = interaction("u", "i", "rating", 1, 0, 0);
     e.fields = fields;
     e.n_fields = 5;
-    static const char *const yes[] = {
-        "rating", "any", " rating ", "rating where value >= 4", "rating where value>=4",
-        "rating where value == 4.0", "rating where text == 4", "any where value < 5",
-        "rating where value != 3", "rating where word == two words",
-        "rating where word == 'two words'", "rating where word != two", "rating where flag == true",
-        "rating where flag == 1", "rating where tags == y", "rating where tags != z",
-        "rating where text == \"4.0\""};
-    static const char *const no[] = {
-        "click", "impression", "rating where value > 4", "rating where value <= 3.5",
-        "rating where value != 4", "rating where word >= 4", "rating where tags == xy",
-        "rating where absent == 4", "rating where absent != 4", "rating where tags != x",
-        "rating where text == \"4\""};
+    static const char *const yes[] = {"rating",
+                                      "any",
+                                      " rating ",
+                                      "rating where value >= 4",
+                                      "rating where value>=4",
+                                      "rating where value == 4.0",
+                                      "rating where text == 4",
+                                      "any where value < 5",
+                                      "rating where value != 3",
+                                      "rating where word == two words",
+                                      "rating where word == 'two words'",
+                                      "rating where word != two",
+                                      "rating where flag == true",
+                                      "rating where flag == 1",
+                                      "rating where tags == y",
+                                      "rating where tags != z",
+                                      "rating where text == \"4.0\""};
+    static const char *const no[] = {"click",
+                                     "impression",
+                                     "rating where value > 4",
+                                     "rating where value <= 3.5",
+                                     "rating where value != 4",
+                                     "rating where word >= 4",
+                                     "rating where tags == xy",
+                                     "rating where absent == 4",
+                                     "rating where absent != 4",
+                                     "rating where tags != x",
+                                     "rating where text == \"4\""};
     for (size_t i = 0; i < sizeof yes / sizeof yes[0]; i++)
         CU_ASSERT(matches(yes[i], &e, NULL));
     for (size_t i = 0; i < sizeof no / sizeof no[0]; i++)
         CU_ASSERT_FALSE(matches(no[i], &e, NULL));
     const struct ev_shown shown = {.item = SLICE_LIT("i"), .fields = fields, .n_fields = 1};
-    struct ev_event ranking = {.kind = EV_RANKING, .shown = &shown, .n_shown = 1,
-                               .fields = fields + 2, .n_fields = 1};
+    struct ev_event ranking = {
+        .kind = EV_RANKING, .shown = &shown, .n_shown = 1, .fields = fields + 2, .n_fields = 1};
     CU_ASSERT(matches("impression where value == 4", &ranking, &shown));
     CU_ASSERT(matches("impression where word == two words", &ranking, &shown));
     CU_ASSERT_FALSE(matches("any", &ranking, &shown));

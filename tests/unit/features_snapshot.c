@@ -35,8 +35,12 @@ static struct feat_state *filled(const struct feat_plan *p) {
         {SLICE_LIT("genres"), {EV_STRINGS, .strings = {genres, 2}}},
     };
     const struct ev_field value = {SLICE_LIT("value"), {EV_NUMBER, .number = 0.3}};
-    struct ev_event item = {.kind = EV_ITEM, .item = SLICE_LIT("a"), .event_time_us = 1000000,
-                            .fields = fields, .n_fields = 2, .tenant = SLICE_LIT("t"),
+    struct ev_event item = {.kind = EV_ITEM,
+                            .item = SLICE_LIT("a"),
+                            .event_time_us = 1000000,
+                            .fields = fields,
+                            .n_fields = 2,
+                            .tenant = SLICE_LIT("t"),
                             .source = {3, 0}};
     feat_state_apply(s, &item, 1, NULL);
     for (int i = 0; i < 24; i++) {
@@ -142,8 +146,11 @@ static void use(const struct feat_plan *p, struct feat_state *s) {
     struct arena a;
     arena_init(&a, 0);
     const struct slice items[] = {SLICE_LIT("a"), SLICE_LIT("b"), SLICE_LIT("c")};
-    struct feat_request request = {.tenant = SLICE_LIT("t"), .user = SLICE_LIT("u"),
-                                   .session = SLICE_LIT("s"), .items = items, .n_items = 3};
+    struct feat_request request = {.tenant = SLICE_LIT("t"),
+                                   .user = SLICE_LIT("u"),
+                                   .session = SLICE_LIT("s"),
+                                   .items = items,
+                                   .n_items = 3};
     struct feat_rows rows;
     const struct slice *known;
     const uint64_t *keys;

@@ -15,8 +15,8 @@ static void *write_all(void *unused) {
     for (int b = 0; b < BATCHES; b++) {
         struct ev_event events[PER_BATCH];
         for (int i = 0; i < PER_BATCH; i++)
-            events[i] = interaction(i % 2 ? "u" : "v", i % 3 ? "a" : "b", "click",
-                                    1000000 + b, 0, b * PER_BATCH + i);
+            events[i] = interaction(i % 2 ? "u" : "v", i % 3 ? "a" : "b", "click", 1000000 + b, 0,
+                                    b * PER_BATCH + i);
         feat_state_apply(state, events, PER_BATCH, NULL);
     }
     atomic_store(&done, 1);
@@ -56,8 +56,7 @@ static void *read_on(void *unused) {
 
 static void *wait_for_the_end(void *unused) {
     (void)unused;
-    enum status s =
-        feat_state_wait(state, (struct ev_source){0, BATCHES * PER_BATCH - 1}, 120000);
+    enum status s = feat_state_wait(state, (struct ev_source){0, BATCHES * PER_BATCH - 1}, 120000);
     if (s != STATUS_OK)
         atomic_fetch_add(&wrong, 1);
     return NULL;
