@@ -1,6 +1,7 @@
 /* base_queue.c: order, bounds, closing, time-outs, and many threads at once. */
 #include <pthread.h>
 #include <stdint.h>
+#include "base/clock.h"
 #include "base/queue.h"
 #include "tests/support/suite.h"
 
@@ -48,6 +49,7 @@ static void closing_wakes_those_who_wait(void) {
     pthread_t popper, pusher;
     pthread_create(&popper, NULL, pops_one, empty);
     pthread_create(&pusher, NULL, pushes_one, full);
+    clock_sleep_ms(20); /* nothing tells that they wait; without this they mostly find it closed */
     queue_close(empty);
     queue_close(full);
     void *popped = empty, *pushed = full;
