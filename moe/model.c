@@ -265,9 +265,21 @@ static void finish(struct moe_model *m, const struct moe_build *b, const struct 
     moe_params_place(&m->params);
 }
 
+static enum status check_size(const struct moe_model *m, const char *file, size_t floats_max) {
+    size_t n = 0;
+    if (floats_max == 0 || floats_max > MOE_FLOATS_MAX)
+        floats_max = MOE_FLOATS_MAX;
+    for (int i = 0; i < m->params.n; i++)
+        n += (size_t)m->params.t[i].copies * m->params.t[i].stride;
+    if (n > floats_max)
+        return fail(STATUS_INVALID_ARGUMENT, "%s: model: %zu numbers, more than the %zu possible here",
+                    file, n, floats_max);
+    return STATUS_OK;
+}
+
 enum status moe_model_build(const struct node *spec, const char *file, const struct moe_inputs *inputs,
                             const char *const *tasks, int n_tasks, struct moe_encode encode[MOE_SIDES],
-                            struct moe_model **out) {
+                            size_t floats_max, struct moe_model **out) {
     struct moe_model *m = HEAP_NEW(struct moe_model);
     struct moe_build *b = HEAP_NEW(struct moe_build);
     struct buf json = {0};
@@ -281,13 +293,16 @@ enum status moe_model_build(const struct node *spec, const char *file, const str
         status = copy_tasks(m, tasks, n_tasks, file);
     if (status == STATUS_OK) {
         *b = (struct moe_build){.a = &m->arena, .params = &m->params, .place = {file, "model"},
-                                .n_tasks = n_tasks, .tasks = m->tasks, .shared_module = -1};
+                                .n_tasks = n_tasks, .tasks = m->tasks, .inputs = &m->inputs,
+                                .shared_module = -1};
         memset(b->task_module, 0xff, sizeof b->task_module); /* -1 */
         declare_side(m, MOE_QUERY);
         declare_side(m, MOE_CAND);
         declare_tables(m);
         status = build(m, b, spec, &json);
     }
+    if (status == STATUS_OK)
+        status = check_size(m, file, floats_max);
     if (status == STATUS_OK)
         finish(m, b, &json);
     heap_free(b);

@@ -10,6 +10,8 @@ struct moe_model;
 /* Loads and checks a model file: sizes, finite values, spec. NOT_FOUND, DATA_LOSS (names the
  * tensor or the byte), INVALID_ARGUMENT (names the spec's key). */
 enum status moe_model_load(const char *path, struct moe_model **out);
+/* The same from memory; path: for messages. */
+enum status moe_model_load_bytes(struct slice bytes, const char *path, struct moe_model **out);
 enum status moe_model_save(const struct moe_model *m, const char *path); /* atomic */
 void moe_model_free(struct moe_model *m);
 

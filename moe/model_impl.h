@@ -92,9 +92,11 @@ enum status moe_spec_numbers(const struct node *spec, const char *file, struct m
 enum status moe_spec_encodings(const struct moe_numbers_conf *c, const char *file, unsigned *kinds);
 
 /* Builds a model from its spec. inputs and names are copied. encode: fitted, taken over (moved).
- * Parameters are placed and zero. INVALID_ARGUMENT names file, line and key. */
+ * Parameters are placed and zero. INVALID_ARGUMENT names file, line and key; so does a model of
+ * more than floats_max numbers (0: MOE_FLOATS_MAX), before they are allocated. */
+#define MOE_FLOATS_MAX ((size_t)1 << 31)
 enum status moe_model_build(const struct node *spec, const char *file, const struct moe_inputs *inputs,
                             const char *const *tasks, int n_tasks, struct moe_encode encode[MOE_SIDES],
-                            struct moe_model **out);
+                            size_t floats_max, struct moe_model **out);
 /* The version from spec and floats; call once the floats are final. */
 void moe_model_stamp(struct moe_model *m);

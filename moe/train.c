@@ -140,7 +140,7 @@ static enum status make_model(struct training *t, const struct node *spec, const
     TRY(moe_spec_encodings(&numbers, file, &kinds));
     fit(t, MOE_QUERY, kinds, &numbers, &encode[MOE_QUERY]);
     fit(t, MOE_CAND, kinds, &numbers, &encode[MOE_CAND]);
-    TRY(moe_model_build(spec, file, &t->x->inputs, names, n, encode, &t->m));
+    TRY(moe_model_build(spec, file, &t->x->inputs, names, n, encode, 0, &t->m));
     for (int i = 0; i < n; i++)
         t->m->task_weight[i] = (float)tasks[i].weight;
     moe_params_init(&t->m->params, (uint64_t)t->conf->seed);

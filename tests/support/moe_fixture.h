@@ -83,7 +83,7 @@ static inline enum status fix_open(struct fixture *f, const char *spec_json, int
                    f->batch.n_groups, 3);
     moe_encode_fit(&encode[1], kinds, (float)numbers.clip, (int)numbers.bins, f->cand, f->batch.n_rows, 4);
     f->inputs = fix_inputs();
-    TRY(moe_model_build(spec, "spec", &f->inputs, fix_tasks, n_tasks, encode, &f->m));
+    TRY(moe_model_build(spec, "spec", &f->inputs, fix_tasks, n_tasks, encode, 0, &f->m));
     moe_params_init(&f->m->params, seed);
     /* biases off zero, so that their gradients and kinks are seen */
     struct rng r;
