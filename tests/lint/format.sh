@@ -24,8 +24,8 @@ done <"$tmp/list"
 [ "${#files[@]}" -gt 0 ] || { echo "no files to look at" >&2; exit 1; }
 
 if ! clang-format --dry-run -Werror "${files[@]}" 2>"$tmp/out"; then
-    grep -oE '^[^:]+:[0-9]+' "$tmp/out" | head -n 40
-    echo "run: clang-format -i $(grep -oE '^[^:]+' "$tmp/out" | grep '\.[ch]$' | sort -u | tr '\n' ' ')"
+    grep -E '^[^:]+:[0-9]+:[0-9]+: error' "$tmp/out" | cut -d: -f1 | uniq -c | sed 's/$/: places/'
+    echo "run: clang-format -i FILE"
     exit 1
 fi
 echo "${#files[@]} files, nothing to complain about"
