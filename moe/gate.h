@@ -51,6 +51,8 @@ struct moe_gate {
     int n_experts;     /* this gate's choices */
     int n_own;         /* the last n_own of them belong to its task, the others are shared */
     int task;          /* whose gate this is; -1: a shared module's */
+    const struct moe_inputs *inputs; /* of the model, for gates that read raw ids or columns; may be
+                                      * NULL in tests; outlives the gate */
     unsigned flags;    /* set in shape(); starts as ops->flags */
     int n_slots;       /* SLOTS: set in shape() */
     int n_stats;       /* set in shape() */

@@ -218,7 +218,8 @@ enum status moe_build_gate(struct moe_build *b, struct moe_level *l, const char 
     u->experts = copy;
     u->gate = (struct moe_gate){.ops = choice.ops, .conf = choice.conf, .flags = choice.ops->flags,
                                 .dq = l->sources[source].dq, .in = l->sources[source].columns,
-                                .n_experts = n, .n_own = n_own, .task = l->modules[module].task};
+                                .n_experts = n, .n_own = n_own, .task = l->modules[module].task,
+                                .inputs = b->inputs};
     TRY(choice.ops->shape(&u->gate, place, b->a));
     if (choice.ops->kind == MOE_ROUTE_MERGE)
         TRY(check_merge(b, l, u));

@@ -27,6 +27,7 @@ struct moe_build {
     struct json *json;        /* the effective settings, written as they are read */
     int n_tasks;
     const char *const *tasks;
+    const struct moe_inputs *inputs; /* of the model; may be NULL in tests */
     int in_dq, in_columns;    /* of the model's input, as level 0 sees it */
     size_t n_stats;
     /* what the level before offers; -1 before the first level: the model's input */

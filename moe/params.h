@@ -16,6 +16,7 @@ enum moe_init {
     MOE_INIT_HE,     /* N(0, scale * 2 / rows) */
     MOE_INIT_GLOROT, /* U(+-sqrt(scale * 6 / (rows + cols))) */
     MOE_INIT_NORMAL, /* N(0, scale^2) */
+    MOE_INIT_CONST,  /* scale */
 };
 
 /* The parts of one expert, gate or tower: fields in a contiguous run of floats. */
