@@ -19,9 +19,9 @@
 
 struct rk_kafka_conf {
     const char *brokers, *topic, *dead_letter_topic, *group;
-    int start;               /* earliest | latest, when the group has no offset */
-    int64_t batch_events;    /* micro-batch: at most so many events */
-    int64_t batch_time_us;   /* ... or so much waiting */
+    int start;                      /* earliest | latest, when the group has no offset */
+    int64_t batch_events;           /* micro-batch: at most so many events */
+    int64_t batch_time_us;          /* ... or so much waiting */
     struct conf_strings properties; /* "name=value" for librdkafka */
 };
 struct rk_redis_conf {
@@ -71,21 +71,22 @@ struct rk_config {
     struct rk_grpc_conf grpc;
     struct rk_admin_conf admin;
     struct rk_state_conf state;
-    struct rk_model_conf serving;  /* section "serving" */
+    struct rk_model_conf serving; /* section "serving" */
     struct rk_log_conf log;
-    struct rk_score_conf score;    /* section "score": key combine, all other keys are task weights */
+    struct rk_score_conf score; /* section "score": key combine, all other keys are task weights */
     struct moe_train_conf train;
-    struct feat_plan *plan;        /* NULL when the file has no features */
-    const struct node *root;       /* the whole tree: model, tasks, examples, score */
+    struct feat_plan *plan;  /* NULL when the file has no features */
+    const struct node *root; /* the whole tree: model, tasks, examples, score */
     const char *file;
     struct arena arena;
 };
 
 /* `sets`: "section.key=value" overrides; of the tree sections too ("model.experts=8"). An unknown
  * section or key names file, line, key and the nearest right one. path NULL: defaults only. */
-enum status rk_config_load(const char *path, const char *const *sets, int n_sets, struct rk_config **out);
-enum status rk_config_parse(struct slice yaml, const char *name, const char *const *sets, int n_sets,
-                            struct rk_config **out);
+enum status rk_config_load(const char *path, const char *const *sets, int n_sets,
+                           struct rk_config **out);
+enum status rk_config_parse(struct slice yaml, const char *name, const char *const *sets,
+                            int n_sets, struct rk_config **out);
 void rk_config_free(struct rk_config *c);
 void rk_config_write_markdown(struct buf *out); /* docs/config.md */
 /* Model inputs as the plan lays them out; arena memory. */

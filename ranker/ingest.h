@@ -6,8 +6,9 @@
 
 struct rk_ingest_hooks {
     void *context;
-    void (*before)(void *context, const struct ev_event *e);  /* before it is applied; may be NULL */
-    void (*applied)(void *context, const struct ev_event *events, const enum feat_verdict *v, int n);
+    void (*before)(void *context, const struct ev_event *e); /* before it is applied; may be NULL */
+    void (*applied)(void *context, const struct ev_event *events, const enum feat_verdict *v,
+                    int n);
 };
 struct rk_ingest_counts {
     uint64_t received, applied, repeated, dead_lettered;

@@ -1,5 +1,5 @@
-/* kafka_parts.h: what kafka.c, kafka_consumer.c and kafka_producer.c share; nobody else includes it.
- * librdkafka's types are named here, not seen. */
+/* kafka_parts.h: what kafka.c, kafka_consumer.c and kafka_producer.c share; nobody else includes
+ * it. librdkafka's types are named here, not seen. */
 #pragma once
 #include "ranker/kafka.h"
 

@@ -30,7 +30,7 @@ struct rk_tasks {
     int n;
     struct rk_task_rule *rules; /* [n] */
 };
-struct rk_labels;                                                   /* the running join */
+struct rk_labels; /* the running join */
 /* Settings tables, also for docs/config.md. */
 extern const struct conf_item rk_examples_items[], rk_task_items[];
 

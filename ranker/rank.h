@@ -1,6 +1,7 @@
 /* rank.h: the heart: rows -> scores -> order. No I/O, no clock, no randomness: everything is an
  * argument, so replay equals serving bit for bit. */
 #pragma once
+#include <stdatomic.h>
 #include "features/state.h"
 #include "moe/scorer.h"
 #include "proto/rpc.h"
@@ -12,12 +13,22 @@ struct rk_bundle {
     struct moe_scorer *scorer;
     const struct feat_plan *plan;
     float *task_weight; /* [n_tasks] */
-    int combine;
-    int refs; /* atomic */
+    int n_tasks;
+    int combine; /* enum rk_combine */
+    int rows_max;
+    atomic_int refs;
+    bool published;         /* the slot's: it frees this struct, not the last release */
+    struct rk_bundle *next; /* the slot's */
 };
-/* Checks that the model's inputs are the plan's: FAILED_PRECONDITION names the first difference. */
-enum status rk_bundle_open(const char *path, const struct feat_plan *plan, const struct rk_config *c,
-                           struct rk_bundle **out);
+enum rk_combine { RK_SUM, RK_PRODUCT };
+
+/* Checks that the model's inputs are the plan's: FAILED_PRECONDITION names the first difference.
+ * The plan must outlive the bundle. The caller has one reference. */
+enum status rk_bundle_open(const char *path, const struct feat_plan *plan,
+                           const struct rk_config *c, struct rk_bundle **out);
+/* The same of a model in memory, which it owns from here on, also on failure. */
+enum status rk_bundle_new(struct moe_model *model, const char *name, const struct feat_plan *plan,
+                          const struct rk_config *c, struct rk_bundle **out);
 void rk_bundle_release(struct rk_bundle *b);
 
 /* Per worker. */
@@ -29,7 +40,7 @@ struct rk_worker {
 void rk_worker_init(struct rk_worker *w);
 void rk_worker_deinit(struct rk_worker *w);
 
-struct rk_seen { /* what the rows had seen */
+struct rk_seen { /* what the rows had seen; arena memory */
     uint64_t user_epoch;
     const struct feat_applied *applied; /* [n_applied] */
     int n_applied;

@@ -8,6 +8,6 @@ enum status rk_client_open(const char *target /* "127.0.0.1:7070" */, struct rk_
 void rk_client_close(struct rk_client *c);
 /* method: "Rank", "Recommend", "Feedback", "GetModel" or a full "/pkg.Service/Method". The reply's
  * bytes live in the arena. The server's status and message come back as ours. */
-enum status rk_client_call(struct rk_client *c, struct arena *a, const char *method, struct slice request,
-                           int timeout_ms, struct slice *reply);
+enum status rk_client_call(struct rk_client *c, struct arena *a, const char *method,
+                           struct slice request, int timeout_ms, struct slice *reply);
 enum status rk_client_wait_serving(struct rk_client *c, int timeout_ms);

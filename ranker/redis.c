@@ -1,0 +1,120 @@
+/* redis.c: hiredis, synchronous, one context per thread. Any error makes a context unusable, so it
+ * is dropped and made anew after a back-off. Deliberately no pool, no cluster, no TLS (hiredis 0.14
+ * has none: put stunnel in front). */
+#include "ranker/redis.h"
+#include <hiredis/hiredis.h>
+#include <signal.h>
+#include <stdio.h>
+#include "base/clock.h"
+#include "base/heap.h"
+#include "base/log.h"
+
+enum { BACKOFF_US = 100 * 1000, BACKOFF_MAX_US = 5 * 1000 * 1000 };
+
+struct rk_redis {
+    const struct rk_redis_conf *conf;
+    redisContext *context; /* NULL: away */
+    int64_t retry_at_us, backoff_us;
+    bool said_away;
+};
+
+bool rk_redis_wanted(const struct rk_redis_conf *c) { return *c->socket || *c->host; }
+
+struct rk_redis *rk_redis_new(const struct rk_redis_conf *c) {
+    struct rk_redis *r = HEAP_NEW(struct rk_redis);
+    r->conf = c;
+    signal(SIGPIPE, SIG_IGN); /* hiredis writes to sockets whose other end may be gone */
+    return r;
+}
+
+static void drop(struct rk_redis *r) {
+    if (r->context)
+        redisFree(r->context);
+    r->context = NULL;
+}
+
+void rk_redis_free(struct rk_redis *r) {
+    if (!r)
+        return;
+    drop(r);
+    heap_free(r);
+}
+
+static const char *where(const struct rk_redis *r) {
+    return *r->conf->socket ? r->conf->socket : r->conf->host;
+}
+
+/* Drops the connection and puts the next attempt off. */
+static enum status lose(struct rk_redis *r, const char *why) {
+    enum status status =
+        fail(STATUS_UNAVAILABLE, "Redis at %s: %s; going on without it", where(r), why);
+    drop(r);
+    r->backoff_us = r->backoff_us == 0 ? BACKOFF_US : 2 * r->backoff_us;
+    if (r->backoff_us > BACKOFF_MAX_US)
+        r->backoff_us = BACKOFF_MAX_US;
+    r->retry_at_us = clock_mono_us() + r->backoff_us;
+    if (!r->said_away)
+        log_warn("redis", "%s", status_message());
+    r->said_away = true;
+    return status;
+}
+
+static enum status reach(struct rk_redis *r) {
+    if (r->context)
+        return STATUS_OK;
+    if (clock_mono_us() < r->retry_at_us)
+        return fail(STATUS_UNAVAILABLE, "Redis at %s is away", where(r));
+    struct timeval wait = {r->conf->timeout_us / 1000000, r->conf->timeout_us % 1000000};
+    r->context = *r->conf->socket
+                     ? redisConnectUnixWithTimeout(r->conf->socket, wait)
+                     : redisConnectWithTimeout(r->conf->host, (int)r->conf->port, wait);
+    if (!r->context || r->context->err)
+        return lose(r, r->context ? r->context->errstr : "out of memory");
+    if (redisSetTimeout(r->context, wait) != REDIS_OK)
+        return lose(r, "no time-out can be set");
+    return STATUS_OK;
+}
+
+static enum status ask(struct rk_redis *r, int n, const char **words, const size_t *sizes,
+                       redisReply **out) {
+    TRY(reach(r));
+    redisReply *reply = redisCommandArgv(r->context, n, words, sizes);
+    if (!reply)
+        return lose(r, r->context->errstr);
+    if (reply->type == REDIS_REPLY_ERROR) { /* the connection is fine, the command is not */
+        enum status status =
+            fail(STATUS_UNAVAILABLE, "Redis at %s: %s", where(r), reply->str ? reply->str : "?");
+        freeReplyObject(reply);
+        return status;
+    }
+    if (r->said_away)
+        log_info("redis", "Redis at %s is back", where(r));
+    r->said_away = false;
+    r->backoff_us = 0;
+    *out = reply;
+    return STATUS_OK;
+}
+
+enum status rk_redis_get(struct rk_redis *r, struct arena *a, struct slice key,
+                         struct slice *value) {
+    const char *words[] = {"GET", key.p};
+    const size_t sizes[] = {3, key.n};
+    redisReply *reply = NULL;
+    TRY(ask(r, 2, words, sizes, &reply));
+    bool found = reply->type == REDIS_REPLY_STRING;
+    if (found)
+        *value = arena_dup(a, (struct slice){reply->str, (size_t)reply->len});
+    freeReplyObject(reply);
+    return found ? STATUS_OK : fail(STATUS_NOT_FOUND, "no such key");
+}
+
+enum status rk_redis_set(struct rk_redis *r, struct slice key, struct slice value, int64_t ttl_us) {
+    char ttl[24];
+    int n = snprintf(ttl, sizeof ttl, "%lld", (long long)(ttl_us < 1000 ? 1 : ttl_us / 1000));
+    const char *words[] = {"SET", key.p, value.p, "PX", ttl};
+    const size_t sizes[] = {3, key.n, value.n, 2, (size_t)n};
+    redisReply *reply = NULL;
+    TRY(ask(r, 5, words, sizes, &reply));
+    freeReplyObject(reply);
+    return STATUS_OK;
+}
