@@ -51,19 +51,37 @@ double moe_model_mflop_per_row(const struct moe_model *m) {
     return flop * 1e-6;
 }
 
+static uint64_t hash_more(uint64_t h, const void *p, size_t bytes) {
+    return hash_mix(h, hash_bytes((struct slice){p, bytes}, h));
+}
+static uint64_t hash_text(uint64_t h, const char *s) { return hash_more(h, s, strlen(s)); }
+
+static uint64_t hash_inputs(uint64_t h, const struct moe_inputs *in) {
+    for (int i = 0; i < in->query_columns; i++)
+        h = hash_text(h, in->query_names[i]);
+    for (int i = 0; i < in->cand_columns; i++)
+        h = hash_text(h, in->cand_names[i]);
+    for (int i = 0; i < in->n_ids; i++) {
+        const struct moe_id_input *id = &in->ids[i];
+        const int numbers[] = {id->in_query, id->slot, id->n_slots, id->table};
+        h = hash_more(hash_text(h, id->name), numbers, sizeof numbers);
+    }
+    for (int i = 0; i < in->n_tables; i++) {
+        const uint32_t numbers[] = {in->tables[i].rows, (uint32_t)in->tables[i].dim};
+        h = hash_more(hash_text(h, in->tables[i].name), numbers, sizeof numbers);
+    }
+    return h;
+}
+
+/* Tensor by tensor: the gaps between them are nobody's. */
 void moe_model_stamp(struct moe_model *m) {
-    uint64_t h = hash_bytes(slice_of(m->spec_json), 1);
+    uint64_t h = hash_inputs(hash_text(1, m->spec_json), &m->inputs);
+    for (int t = 0; t < m->n_tasks; t++)
+        h = hash_text(h, m->tasks[t]);
     for (int s = 0; s < MOE_SIDES; s++)
-        h = hash_mix(h, hash_bytes((struct slice){(const char *)m->encode[s].column,
-                                                  (size_t)m->encode[s].columns *
-                                                      sizeof *m->encode[s].column},
-                                   2));
-    h = hash_mix(h, hash_bytes((struct slice){(const char *)m->params.v,
-                                              moe_params_floats(&m->params) * sizeof(float)},
-                               3));
-    for (int i = 0; i < m->inputs.query_columns; i++)
-        h = hash_mix(h, hash_bytes(slice_of(m->inputs.query_names[i]), 4));
-    for (int i = 0; i < m->inputs.cand_columns; i++)
-        h = hash_mix(h, hash_bytes(slice_of(m->inputs.cand_names[i]), 5));
+        h = hash_more(h, m->encode[s].column, (size_t)m->encode[s].columns * sizeof *m->encode[s].column);
+    for (int i = 0; i < m->params.n; i++)
+        h = hash_more(h, moe_params_at(&m->params, m->params.v, i, 0),
+                      (size_t)m->params.t[i].copies * m->params.t[i].stride * sizeof(float));
     snprintf(m->version, sizeof m->version, "%016llx", (unsigned long long)h);
 }

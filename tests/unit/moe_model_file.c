@@ -99,8 +99,10 @@ static void test_flipped_bytes(void) {
             passed += load_copy(bytes.p, bytes.n);
         bytes.p[at] = keep;
     }
-    /* what may pass: names that the hash leaves out (ids, tables, metadata), white space */
-    CU_ASSERT(passed < 600);
+    /* what may pass: white space, metadata of the user, weights of tasks */
+    if (passed >= 150)
+        printf("\n    %d damaged files loaded\n", passed);
+    CU_ASSERT(passed < 150);
     buf_deinit(&bytes);
     fix_close(&f);
 }
