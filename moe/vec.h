@@ -5,8 +5,10 @@
 #include <stdint.h>
 
 /* One source, three instruction sets, chosen when the program loads. Not under the thread
- * sanitizer, whose start-up the resolvers precede. */
-#if defined(__SANITIZE_THREAD__) || !defined(__x86_64__)
+ * sanitizer, whose start-up the resolvers precede, and not with older clang, which gives the
+ * resolved function another name than its callers in other files use. */
+#if defined(__SANITIZE_THREAD__) || !defined(__x86_64__) ||                                        \
+    (defined(__clang__) && __clang_major__ < 18)
 #define MOE_CLONES
 #elif defined(__has_feature)
 #if __has_feature(thread_sanitizer)
