@@ -38,7 +38,7 @@ static const struct conf_item items[] = {
     CONF_INT(
         struct options, pool, "pool", "0", 0, SYNTH_POOL_MAX, "N",
         "items retrieved to choose the slate from; 0: the slate itself, only its order is chosen"),
-    CONF_FLOAT(struct options, bias, "bias", "0.7", 0, 5, "N",
+    CONF_FLOAT(struct options, bias, "bias", "0.5", 0, 5, "N",
                "a place k is looked at with probability k^-N"),
     CONF_FLOAT(struct options, epsilon, "epsilon", "0.1", 0, 1, "SHARE",
                "of uniform choices in the logging policy"),

@@ -54,7 +54,7 @@ static void report_plan(const struct feat_plan *p, struct report *r) {
     report_int(r, "candidate_columns", p->cand_columns);
     report_int(r, "candidate_ids", p->cand_slots);
     report_int(r, "tables", p->n_tables);
-    report_num(r, "lateness_s", (double)p->lateness_us * 1e-6, 0);
+    report_num(r, "lateness_s", (double)p->lateness_us * 1e-6, 3);
     report_group_end(r);
 }
 
@@ -75,24 +75,26 @@ static enum status report_config(const struct rk_config *c, struct arena *a, str
     return STATUS_OK;
 }
 
+static enum status report_events(const struct verb_call *call, const struct options *o,
+                                 struct survey *s, struct report *r) {
+    TRY(survey_file(s, o->events, call->quiet));
+    survey_report(s, r);
+    return STATUS_OK;
+}
+
 static enum status validate(const struct verb_call *call, const struct options *o,
                             const struct rk_config *c) {
     struct report r;
-    report_begin(&r, call->json);
-    enum status status = c ? report_config(c, call->arena, &r) : STATUS_OK;
-    if (!*o->events || status != STATUS_OK) {
-        enum status printed = report_end(&r, stdout);
-        return status != STATUS_OK ? status : printed;
-    }
     struct survey *s = arena_alloc(call->arena, sizeof *s);
     survey_init(s, c ? c->plan : NULL, o->sample);
-    status = survey_file(s, o->events, call->quiet);
-    if (status == STATUS_OK) {
-        survey_report(s, &r);
+    report_begin(&r, call->json);
+    enum status status = c ? report_config(c, call->arena, &r) : STATUS_OK;
+    if (status == STATUS_OK && *o->events)
+        status = report_events(call, o, s, &r);
+    if (status == STATUS_OK)
         status = report_end(&r, stdout);
-    } else {
+    else
         report_drop(&r);
-    }
     if (status == STATUS_OK && s->bad)
         status = fail(STATUS_DATA_LOSS, "%s: %lld of %lld lines are no valid events; line %lld: %s",
                       o->events, (long long)s->bad, (long long)s->lines,

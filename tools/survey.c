@@ -201,7 +201,7 @@ static void make_rows(struct survey *s, const struct ev_event *e) {
 void survey_line(struct survey *s, struct slice line, int64_t number) {
     struct ev_event e;
     arena_reset(&s->arena);
-    if (ev_decode(&s->arena, line, &e) != STATUS_OK) {
+    if (ev_decode_json(&s->arena, line, &e) != STATUS_OK) {
         survey_bad(s, status_message(), number);
         return;
     }

@@ -30,7 +30,7 @@ static void report_times(const struct survey *s, struct report *r) {
     report_time(r, "first_us", s->first_us);
     report_time(r, "last_us", s->last_us);
     report_num(r, "out_of_order_share", share(s->out_of_order, good), 4);
-    report_num(r, "furthest_behind_s", (double)s->behind_max_us * 1e-6, 1);
+    report_num(r, "furthest_behind_s", (double)s->behind_max_us * 1e-6, 3);
     if (s->plan)
         report_num(r, "too_late_share", share(s->too_late, good), 4);
     report_int(r, "interactions", s->interactions);

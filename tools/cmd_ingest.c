@@ -1,0 +1,180 @@
+/* cmd_ingest.c: state without serving: events from Kafka (or a file) are applied and snapshots
+ * written, until a signal or the end. For catching up, for tests of recovery, for another process
+ * to start from the snapshot. */
+#include <signal.h>
+#include <stdio.h>
+#include "base/clock.h"
+#include "base/io.h"
+#include "base/log.h"
+#include "base/progress.h"
+#include "ranker/ingest.h"
+#include "tools/options.h"
+#include "tools/report.h"
+#include "tools/stream.h"
+#include "tools/verbs.h"
+
+struct options {
+    struct option_config config;
+    const char *file, *state, *dump;
+    bool until_end;
+};
+static const struct conf_item items[] = {
+    OPTION_CONFIG(struct options, config),
+    OPTION_TEXT(
+        struct options, file, "file", "", "EVENTS",
+        "JSON lines, plain or compressed, instead of Kafka; partition 0, offset = line - 1"),
+    CONF_BOOL(struct options, until_end, "until-end", "false",
+              "ends when every partition has been read to its end"),
+    OPTION_TEXT(struct options, state, "state", "", "FILE",
+                "instead of the settings' state.snapshot"),
+    OPTION_TEXT(struct options, dump, "dump", "", "FILE",
+                "at the end, writes the state as canonical text (moerank dump)"),
+    CONF_END};
+
+static volatile sig_atomic_t ended;
+static void on_signal(int number) {
+    (void)number;
+    ended = 1;
+}
+
+struct ingest {
+    struct rk_config *config;
+    struct feat_state *state;
+    struct rk_ingest_counts counts;
+    int64_t late;
+    double seconds;
+};
+
+static enum status open_state(const struct rk_config *c, struct feat_state **out) {
+    const char *path = c->state.snapshot;
+    if (!c->plan)
+        return fail(STATUS_FAILED_PRECONDITION, "%s: no section 'features'", c->file);
+    if (*path && io_exists(path))
+        return feat_state_load(c->plan, path, out);
+    *out = feat_state_new(c->plan);
+    return STATUS_OK;
+}
+
+/* ---- from Kafka -------------------------------------------------------------------------------
+ */
+
+static enum status follow(struct ingest *g, bool until_end, int quiet) {
+    struct rk_ingest *ingest;
+    struct progress p;
+    bool at_end = false;
+    enum status status = STATUS_OK;
+    TRY(rk_ingest_open(g->config, g->state, NULL, &ingest));
+    progress_start(&p, "ingest", "events", 0, quiet);
+    while (status == STATUS_OK && !ended && !(until_end && at_end)) {
+        status = rk_ingest_step(ingest, &at_end);
+        g->counts = rk_ingest_counts(ingest);
+        progress_at(&p, (int64_t)g->counts.received);
+    }
+    if (status == STATUS_OK)
+        progress_end(&p);
+    rk_ingest_close(ingest); /* last snapshot, commit */
+    return status;
+}
+
+/* ---- from a file ------------------------------------------------------------------------------
+ */
+
+static enum status on_bad(void *context, const char *reason, const struct rk_message *m) {
+    struct ingest *g = context;
+    log_warn("ingest", "line %lld: %s", (long long)m->source.offset + 1, reason);
+    feat_state_skip(g->state, m->source);
+    g->counts.received++;
+    g->counts.dead_lettered++;
+    return STATUS_OK;
+}
+
+static enum status on_event(void *context, const struct ev_event *e, const struct rk_message *m) {
+    struct ingest *g = context;
+    enum feat_verdict verdict;
+    (void)m;
+    if (ended)
+        return fail(STATUS_CANCELLED, "stopped by a signal after %llu events",
+                    (unsigned long long)g->counts.received);
+    feat_state_apply(g->state, e, 1, &verdict);
+    g->counts.received++;
+    g->counts.applied += verdict == FEAT_APPLIED;
+    g->counts.repeated += verdict == FEAT_REPEATED;
+    g->counts.dead_lettered += verdict == FEAT_LATE;
+    g->late += verdict == FEAT_LATE;
+    return STATUS_OK;
+}
+
+static enum status read_file(struct ingest *g, const char *path, int quiet) {
+    struct stream_source source = {.path = path};
+    struct stream_handler handler = {g, on_event, on_bad};
+    TRY(stream_read(&source, "ingest", quiet, &handler));
+    const char *snapshot = g->config->state.snapshot;
+    return *snapshot ? feat_state_save(g->state, snapshot) : STATUS_OK;
+}
+
+/* ---- the verb ---------------------------------------------------------------------------------
+ */
+
+static enum status print_result(const struct ingest *g, bool json) {
+    struct report r;
+    struct feat_state_size size = feat_state_size(g->state);
+    double per_s = g->seconds > 0 ? (double)g->counts.received / g->seconds : 0;
+    report_begin(&r, json);
+    report_int(&r, "received", (int64_t)g->counts.received);
+    report_int(&r, "applied", (int64_t)g->counts.applied);
+    report_int(&r, "repeated", (int64_t)g->counts.repeated);
+    report_int(&r, "dead_lettered", (int64_t)g->counts.dead_lettered);
+    report_int(&r, "users", (int64_t)size.entities[FEAT_SCOPE_USER]);
+    report_int(&r, "items", (int64_t)size.entities[FEAT_SCOPE_ITEM]);
+    report_int(&r, "sessions", (int64_t)size.entities[FEAT_SCOPE_SESSION]);
+    report_int(&r, "state_bytes", (int64_t)size.bytes);
+    report_num(&r, "seconds", g->seconds, 2);
+    report_num(&r, "events_per_s", per_s, 0);
+    return report_end(&r, stdout);
+}
+
+static enum status ingest(const struct verb_call *call, const struct options *o, struct ingest *g) {
+    struct rk_config *c = g->config;
+    log_setup((enum log_level)c->log.level, c->log.json);
+    if (*o->state)
+        c->state.snapshot = o->state;
+    TRY(open_state(c, &g->state));
+    int64_t start_us = clock_mono_us();
+    if (*o->file)
+        TRY(read_file(g, o->file, call->quiet));
+    else
+        TRY(follow(g, o->until_end, call->quiet));
+    g->seconds = (double)(clock_mono_us() - start_us) * 1e-6;
+    if (*o->dump)
+        TRY(feat_state_dump(g->state, 0, o->dump));
+    return print_result(g, call->json);
+}
+
+static enum status run(const struct verb_call *call, void *options) {
+    const struct options *o = options;
+    struct ingest g = {0};
+    struct sigaction action = {.sa_handler = on_signal};
+    sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGINT, &action, NULL);
+    TRY(option_config_load(&o->config, &g.config));
+    enum status status = ingest(call, o, &g);
+    feat_state_free(g.state);
+    rk_config_free(g.config);
+    return status;
+}
+
+static const struct verb verb = {
+    .name = "ingest",
+    .about =
+        "Applies events from the settings' Kafka topic, or from a file, to the state and writes "
+        "snapshots, without serving. It goes on from the snapshot if there is one. Bad and late "
+        "events go to the dead-letter topic (of a file: they are logged and counted). Runs until "
+        "SIGTERM, SIGINT or, with --until-end, the end of the topic.",
+    .example = "moerank ingest --config moerank.yaml --until-end --dump state.jsonl\n"
+               "moerank ingest --config moerank.yaml --file events.jsonl.zst --state state.snap",
+    .items = items,
+    .bytes = sizeof(struct options),
+    .run = run,
+};
+
+enum status cmd_ingest(int argc, char **argv) { return verb_main(&verb, argc, argv); }

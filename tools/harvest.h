@@ -1,0 +1,32 @@
+/* harvest.h: recorded events -> state and labelled rows, as `train` and `replay --evaluate` need
+ * them: each event is looked at by the labels and then applied, one after another, so a row holds
+ * what serving would have known just before. */
+#pragma once
+#include "ranker/config.h"
+#include "ranker/labels.h"
+#include "tools/stream.h"
+
+struct harvest {
+    const struct rk_config *config; /* borrowed */
+    struct rk_tasks tasks;
+    struct moe_inputs inputs;
+    struct feat_state *state;
+    struct rk_labels *labels;
+    bool dead_letters; /* bad and late messages of a topic go to its dead-letter topic */
+    struct rk_producer *dead;
+    /* called with each event before it is applied; NULL: not */
+    void (*before)(void *context, const struct ev_event *e);
+    void *context;
+    int64_t applied, repeated, late, bad;
+    int64_t last_event_us; /* greatest event time applied */
+    double seconds;
+};
+
+/* FAILED_PRECONDITION: the settings have no features, tasks or model. `a` must outlive it. */
+enum status harvest_init(struct harvest *h, const struct rk_config *c, uint64_t seed,
+                         struct arena *a);
+void harvest_deinit(struct harvest *h);
+/* Whether `path` is given or not: a file, or the settings' topic. */
+enum status harvest_read(struct harvest *h, const char *path, int quiet);
+/* The rows, groups in time order. The caller frees. FAILED_PRECONDITION: there are none. */
+enum status harvest_examples(struct harvest *h, struct moe_examples **out);
