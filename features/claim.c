@@ -109,9 +109,10 @@ enum status feat_plan_table(struct feat_plan *p, const char *name, uint32_t rows
     return STATUS_OK;
 }
 
+/* While a plan is read, features not read yet are NULL. */
 const struct feat *feat_plan_find(const struct feat_plan *p, const char *name) {
     for (int i = 0; i < p->n_features; i++)
-        if (strcmp(p->features[i]->name, name) == 0)
+        if (p->features[i] != NULL && strcmp(p->features[i]->name, name) == 0)
             return p->features[i];
     return NULL;
 }

@@ -39,6 +39,9 @@ struct feat_kind {
     const char *doc;
     const struct conf_item *params; /* settings table of the kind */
     size_t params_bytes;
+    /* Declares tables and refers to no feature: checked before the kinds that do not say so, so
+     * that a plan may name a table above the feature that makes it. */
+    bool checked_first;
     /* Validates params, sets side, widths, cells, table. Names the key in errors. */
     enum status (*check)(struct feat_plan *plan, struct feat *f);
     /* Appends the cell's new bytes to `out` and returns true, or returns false and leaves `out`

@@ -8,7 +8,7 @@
 #include <ctype.h>
 
 /* Bumped when the bytes of any cell or record change: old snapshots are then refused. */
-#define STATE_FORMAT 1
+#define STATE_FORMAT 2
 #define COLUMNS_MAX  (1 << 16)
 
 struct plan_conf {
@@ -24,12 +24,12 @@ static enum status at_line(enum status status, const char *file, int line, const
 }
 
 static enum status read_name(struct feat_plan *p, const struct node *map, const char *file,
-                             const char **out) {
+                             int number, const char **out) {
     const struct node *name = node_get(map, "name");
     if (name == NULL || name->type != NODE_STRING || name->text.n == 0)
         return fail(STATUS_INVALID_ARGUMENT,
                     "%s:%d: features[%d].name: every feature needs a name that is a text", file,
-                    map->line, p->n_features);
+                    map->line, number);
     for (size_t i = 0; i < name->text.n; i++)
         if (!isalnum((unsigned char)name->text.p[i]) && strchr("_-", name->text.p[i]) == NULL)
             return fail(STATUS_INVALID_ARGUMENT,
@@ -63,25 +63,44 @@ static enum status read_kind(const struct node *map, const char *file, const cha
                 near ? near : "", near ? "'?" : "");
 }
 
-static enum status read_feature(struct feat_plan *p, const struct node *map, const char *file) {
+static enum status read_feature(struct feat_plan *p, const struct node *map, const char *file,
+                                int number) {
     static const char *const common[] = {"name", "kind", NULL};
     if (map->type != NODE_MAP)
         return fail(STATUS_INVALID_ARGUMENT,
-                    "%s:%d: features[%d]: a %s where {name: ..., kind: "
-                    "..., ...} should stand",
-                    file, map->line, p->n_features, node_type_word(map->type));
+                    "%s:%d: features[%d]: a %s where {name: ..., kind: ..., ...} should stand",
+                    file, map->line, number, node_type_word(map->type));
     struct feat *f = ARENA_NEW(&p->arena, struct feat);
-    f->number = p->n_features;
+    f->number = number;
     f->line = map->line;
     f->table = -1;
-    TRY(read_name(p, map, file, &f->name));
+    TRY(read_name(p, map, file, number, &f->name));
     TRY(read_kind(map, file, f->name, &f->kind));
     f->params = arena_zalloc(&p->arena, f->kind->params_bytes);
     const char *section = arena_printf(&p->arena, "features.%s", f->name);
     struct conf_place place = {file, section};
     TRY(conf_read(f->kind->params, map, place, common, f->params, &p->arena));
     TRY(at_line(f->kind->check(p, f), file, f->line, section));
-    p->features[p->n_features++] = f;
+    p->features[number] = f;
+    return STATUS_OK;
+}
+
+static bool is_checked_first(const struct node *map) {
+    const struct node *word = map->type == NODE_MAP ? node_get(map, "kind") : NULL;
+    const struct feat_kind *kind = word != NULL ? feat_kind_find(word->text) : NULL;
+    return kind != NULL && kind->checked_first;
+}
+
+/* Twice over the list: what declares tables, then what may refer to earlier features. */
+static enum status read_features(struct feat_plan *p, const struct node *list, const char *file) {
+    p->features = ARENA_ARRAY(&p->arena, struct feat *, list->n);
+    p->n_features = list->n;
+    for (int turn = 0; turn < 2; turn++) {
+        int number = 0;
+        for (const struct node *n = list->first; n != NULL; n = n->next, number++)
+            if (is_checked_first(n) == (turn == 0))
+                TRY(read_feature(p, n, file, number));
+    }
     return STATUS_OK;
 }
 
@@ -163,12 +182,10 @@ static enum status fill(struct feat_plan *p, const struct node *map, const char 
     if (list->n > FEAT_FEATURES_MAX)
         return fail(STATUS_INVALID_ARGUMENT, "%s:%d: features: %d features; at most %d", file,
                     list->line, list->n, FEAT_FEATURES_MAX);
-    p->features = ARENA_ARRAY(&p->arena, struct feat *, list->n);
     p->tables = ARENA_ARRAY(&p->arena, struct feat_table, list->n);
     for (int scope = 0; scope < FEAT_SCOPES; scope++)
         p->n_cells[scope] = 1; /* cell 0: the remembered fields */
-    for (const struct node *n = list->first; n != NULL; n = n->next)
-        TRY(read_feature(p, n, file));
+    TRY(read_features(p, list, file));
     lay_out(p);
     if (p->query_columns + p->cand_columns > COLUMNS_MAX ||
         p->query_slots + p->cand_slots > COLUMNS_MAX)

@@ -111,8 +111,8 @@ static void extract(const struct feat *f, struct feat_read *r, int row, float *d
 const struct feat_ids *feat_category_item_ids(const struct feat_plan *p, const char *table,
                                               int *dim) {
     for (int i = 0; i < p->n_features; i++) {
-        const struct feat *f = p->features[i];
-        if (f->kind != &feat_kind_category || f->table < 0)
+        const struct feat *f = p->features[i]; /* NULL: not read yet */
+        if (f == NULL || f->kind != &feat_kind_category || f->table < 0)
             continue;
         const struct params *m = f->params;
         if (m->ids.is_name && m->source.from == FEAT_FROM_ITEM && strcmp(m->table, table) == 0) {
@@ -128,6 +128,7 @@ const struct feat_kind feat_kind_category = {
     .doc = "Words or names: as columns, or as ids of a trained embedding.",
     .params = items,
     .params_bytes = sizeof(struct params),
+    .checked_first = true,
     .check = check,
     .extract = extract,
 };

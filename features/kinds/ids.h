@@ -21,6 +21,6 @@ static inline uint32_t feat_ids_of(const struct feat_ids *m, uint64_t tenant_has
     return id == 0 ? 1 : id;
 }
 
-/* The ids of an earlier category feature that embeds item.id into `table`, or NULL. */
+/* The ids of the first category feature that embeds item.id into `table`, or NULL. */
 const struct feat_ids *feat_category_item_ids(const struct feat_plan *p, const char *table,
                                               int *dim);

@@ -33,7 +33,7 @@ static const struct conf_item items[] = {
               "Output the items' ids into table; otherwise the list only serves match and "
               "time_since."),
     CONF_STRING(struct params, table, "table", "",
-                "Embedding table of an earlier category feature of item.id."),
+                "Embedding table of a category feature of item.id."),
     CONF_INT(struct params, slots, "slots", "0", 0, FEAT_LAST_MAX, "ids",
              "How many ids are output, the newest; 0: n."),
     CONF_END};
@@ -50,8 +50,7 @@ static enum status check_table(struct feat_plan *p, struct feat *f) {
     m->ids = feat_category_item_ids(p, m->table, &dim);
     if (m->ids == NULL)
         return fail(STATUS_INVALID_ARGUMENT,
-                    "table: no earlier category feature with source item.id embeds into '%s'",
-                    m->table);
+                    "table: no category feature with source item.id embeds into '%s'", m->table);
     f->n_slots = (int)(m->slots > 0 && m->slots < m->n ? m->slots : m->n);
     return feat_plan_table(p, m->table, m->ids->rows, dim, &f->table);
 }

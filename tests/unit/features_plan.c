@@ -38,6 +38,22 @@ static void test_layout(void) {
     feat_plan_free(NULL);
 }
 
+/* A table may be named above the feature that makes it; a feature may not. */
+static void test_tables_may_come_later(void) {
+    struct feat_plan *p = plan_of(
+        HEAD "  - {name: seen, kind: last_n, on: any, n: 9, embed: true, table: item}\n" ITEM_ID);
+    CU_ASSERT_STRING_EQUAL(p->features[0]->name, "seen");
+    CU_ASSERT_EQUAL(p->features[0]->number, 0);
+    CU_ASSERT_EQUAL(p->features[1]->number, 1);
+    CU_ASSERT_EQUAL(p->features[0]->table, p->features[1]->table);
+    CU_ASSERT_EQUAL(p->tables[0].rows, 64);
+    feat_plan_free(p);
+    CHECK_FAILS(parse_plan(HEAD "  - {name: fit, kind: match, of: seen, field: x}\n"
+                                "  - {name: seen, kind: last_n, on: any}\n",
+                           &p),
+                STATUS_INVALID_ARGUMENT, "'seen' is no earlier feature");
+}
+
 static void test_fields_are_kept_once(void) {
     struct feat_plan *p =
         plan_of(HEAD "  - {name: a, kind: number, source: item.year}\n"
@@ -206,5 +222,6 @@ static void test_match(void) {
     CU_ASSERT_FALSE(matches("any", &item, NULL));
 }
 
-SUITE("features_plan", TEST(test_layout), TEST(test_fields_are_kept_once), TEST(test_fingerprint),
-      TEST(test_messages), TEST(test_match))
+SUITE("features_plan", TEST(test_layout), TEST(test_tables_may_come_later),
+      TEST(test_fields_are_kept_once), TEST(test_fingerprint), TEST(test_messages),
+      TEST(test_match))
