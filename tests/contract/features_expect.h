@@ -36,6 +36,10 @@ static const char plan_text[] =
     "  - {name: seen, kind: last_n, on: rating, n: 5, value_field: value, embed: true,\n"
     "     table: item, slots: 4}\n"
     "  - {name: in_session, kind: last_n, scope: session, on: rating, n: 3}\n"
+    "  - {name: stars, kind: mean, scope: item, on: rating, value_field: value, prior_weight: 3}\n"
+    "  - {name: my_stars, kind: mean, scope: user, on: rating, value_field: value, prior: 2.5}\n"
+    "  - {name: kind, kind: residual, of: seen, against: stars, prior_weight: 2}\n"
+    "  - {name: mood, kind: residual, of: seen, against: stars, last: 2, prior_weight: 0}\n"
     "  - {name: idle, kind: time_since, scope: user, on: click}\n"
     "  - {name: item_age, kind: time_since, source: item.created_at}\n"
     "  - {name: since_this, kind: time_since, of: seen}\n"
@@ -175,6 +179,51 @@ static double x_ctr_now(const struct oracle *o, int row, const char *arg) {
 static double x_click_share(const struct oracle *o, int row, const char *arg) {
     (void)arg;
     return smoothed(x_count_global(o, row, "click"), x_count_global(o, row, "any"), 0, (double)NAN);
+}
+
+/* ---- means ---- */
+/* Of the item, of the user (item.n == 0), or of everything (all). */
+static double mean_of(const struct oracle *o, struct slice item, bool all, double weight,
+                      double prior) {
+    double sum = 0, n = 0;
+    for (int i = 0; i < o->n; i++) {
+        const struct happening *h = &o->all[i];
+        bool whose = all || (item.n > 0 ? slice_equal(h->item, item)
+                                        : happened_to(o, h, FEAT_SCOPE_USER, -1));
+        if (!whose || !happened_to(o, h, FEAT_SCOPE_GLOBAL, -1) || isnan(own_value(h)) ||
+            !slice_is(h->e->type, "rating"))
+            continue;
+        sum += own_value(h);
+        n++;
+    }
+    return smoothed(sum, n, weight, prior);
+}
+static double stars_of(const struct oracle *o, struct slice item) {
+    return mean_of(o, item, false, 3, mean_of(o, item, true, 0, (double)NAN));
+}
+static double x_stars(const struct oracle *o, int row, const char *arg) {
+    (void)arg;
+    return stars_of(o, o->q->items[row]);
+}
+static double x_my_stars(const struct oracle *o, int row, const char *arg) {
+    (void)row, (void)arg;
+    return o->q->user.n == 0 ? (double)NAN : mean_of(o, (struct slice){0}, false, 10, 2.5);
+}
+/* arg: how many of the newest ratings, and the weight of zero */
+static double x_residual(const struct oracle *o, int row, const char *arg) {
+    (void)row;
+    const struct happening *last[SEEN_N];
+    int most = arg[0] - '0', weight = arg[2] - '0';
+    int n = last_ratings(o, FEAT_SCOPE_USER, most, last);
+    double sum = 0, count = 0;
+    for (int i = 0; i < n; i++) {
+        double stars = stars_of(o, last[i]->item);
+        if (isnan(own_value(last[i])) || isnan(stars))
+            continue;
+        sum += own_value(last[i]) - stars;
+        count++;
+    }
+    return o->q->user.n == 0 || count + weight == 0 ? (double)NAN : sum / (count + weight);
 }
 
 /* ---- times ---- */
@@ -319,6 +368,10 @@ static const struct expect_column {
     {"genre.war", x_genre, "war"},
     {"year_index", x_year_index, ""},
     {"page", x_page, ""},
+    {"stars", x_stars, ""},
+    {"my_stars", x_my_stars, ""},
+    {"kind", x_residual, "5 2"},
+    {"mood", x_residual, "2 0"},
     {"ratings", x_count_item, "rating"},
     {"liked", x_liked, "like"},
     {"all", x_count_global, "any"},
