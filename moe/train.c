@@ -7,6 +7,7 @@
 #include <string.h>
 #include "base/clock.h"
 #include "base/heap.h"
+#include "base/map.h"
 #include "base/progress.h"
 #include "moe/eval.h"
 #include "moe/loss.h"
@@ -22,6 +23,9 @@ const struct conf_item moe_train_items[] = {
     CONF_FLOAT(struct moe_train_conf, rate, "rate", "0.001", 0, 10, NULL, "learning rate after warm-up"),
     CONF_FLOAT(struct moe_train_conf, weight_decay, "weight_decay", "0.0001", 0, 10, NULL, "of matrices and embeddings; adamw: decoupled"),
     CONF_FLOAT(struct moe_train_conf, clip, "clip", "0", 0, 1e9, NULL, "greatest norm of a step's gradient; 0: no limit"),
+    CONF_FLOAT(struct moe_train_conf, pairwise, "pairwise", "0", 0, 1000, NULL,
+               "weight of a pairwise loss between rows of one user (or other group key), beside the "
+               "cross-entropy; 0: off"),
     CONF_FLOAT(struct moe_train_conf, validation, "validation", "0.1", 0, 0.9, NULL, "last share of the groups by time, held out to choose the epoch"),
     CONF_FLOAT(struct moe_train_conf, embed_rate, "embed_rate", "1", 0, 1000, NULL, "learning rate of embeddings, as a multiple of rate"),
     CONF_FLOAT(struct moe_train_conf, dropout, "dropout", "0", 0, 0.9, NULL, "share of activations of experts and towers dropped in training"),
@@ -33,6 +37,7 @@ const struct conf_item moe_train_items[] = {
     CONF_END};
 
 #define EMA_EVERY 8          /* steps from one averaging to the next */
+#define RUN 8                /* groups of one user that stand together for a pairwise loss */
 #define FIT_ROWS_MAX 262144  /* rows that encoders are fitted on, evenly spread */
 
 /* All that moe_train keeps while it runs. */
@@ -41,6 +46,8 @@ struct training {
     const struct moe_train_conf *conf;
     int *first;         /* [n_groups + 1] first row of each group */
     int *train, *held;  /* groups */
+    int *user;          /* [n_groups] number of the group's key, when rows of a user go together */
+    int n_users;
     int n_train, n_held, train_rows, held_rows, group_rows_max;
     struct moe_model *m;
     struct moe_trainer trainer;
@@ -265,12 +272,57 @@ static int64_t count_batches(const struct training *t) {
     return n;
 }
 
+/* Numbers the group keys, for a pairwise loss. */
+static void number_users(struct training *t) {
+    struct map users = {0};
+    uint64_t number;
+    t->user = HEAP_ARRAY(int, t->x->n_groups + 1);
+    for (int g = 0; g < t->x->n_groups; g++) {
+        if (!map_get(&users, t->x->group_key[g], &number)) {
+            number = (uint64_t)t->n_users++;
+            map_put(&users, t->x->group_key[g], number);
+        }
+        t->user[g] = (int)number;
+    }
+    map_deinit(&users);
+}
+
+/* A random order of the training groups. With a pairwise loss, random runs of at most RUN groups of
+ * one user each, in random order: pairs need company, batches need variety. */
+static void shuffle(struct training *t, struct rng *rng) {
+    uint32_t n = (uint32_t)t->n_train, n_runs = 0;
+    rng_shuffle_u32(rng, (uint32_t *)t->train, n);
+    if (t->conf->pairwise <= 0)
+        return;
+    int *end = HEAP_ARRAY(int, t->n_users + 1), *sorted = HEAP_ARRAY(int, n + 1);
+    uint32_t *runs = HEAP_ARRAY(uint32_t, n + 1);
+    for (uint32_t i = 0; i < n; i++)
+        end[t->user[t->train[i]] + 1]++;
+    for (int u = 0; u < t->n_users; u++)
+        end[u + 1] += end[u];
+    for (uint32_t i = 0; i < n; i++)
+        sorted[end[t->user[t->train[i]]]++] = t->train[i]; /* end[u] is now where u ends */
+    for (uint32_t i = 0, start = 0; i < n; i++) {
+        if (i == 0 || t->user[sorted[i]] != t->user[sorted[i - 1]] || i - start == RUN)
+            runs[n_runs++] = start = i;
+    }
+    rng_shuffle_u32(rng, runs, n_runs);
+    for (uint32_t r = 0, at = 0; r < n_runs; r++) {
+        uint32_t i = runs[r], user = (uint32_t)t->user[sorted[i]];
+        for (int k = 0; k < RUN && i < (uint32_t)end[user]; k++)
+            t->train[at++] = sorted[i++];
+    }
+    heap_free(end);
+    heap_free(sorted);
+    heap_free(runs);
+}
+
 static enum status run_epoch(struct training *t, int epoch, double *loss) {
     double sum = 0;
     int batches = 0;
     struct rng rng;
     rng_init(&rng, (uint64_t)t->conf->seed * 1000003 + (uint64_t)epoch);
-    rng_shuffle_u32(&rng, (uint32_t *)t->train, (uint32_t)t->n_train);
+    shuffle(t, &rng);
     for (int from = 0, to; from < t->n_train; from = to, batches++) {
         to = batch_end(t, t->train, from);
         double l = moe_trainer_step(&t->trainer, t->train + from, to - from);
@@ -326,7 +378,7 @@ static enum status run_epochs(struct training *t, struct moe_train_report *repor
 static void training_deinit(struct training *t) {
     if (t->trainer.workers)
         moe_trainer_deinit(&t->trainer);
-    void *all[] = {t->first, t->train, t->held, t->ema, t->best, t->held_p, t->held_y, t->held_w, t->auc};
+    void *all[] = {t->first, t->train, t->held, t->user, t->ema, t->best, t->held_p, t->held_y, t->held_w, t->auc};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         heap_free(all[i]);
 }
@@ -365,6 +417,8 @@ enum status moe_train(const struct node *spec, const char *file, const struct mo
     *report = (struct moe_train_report){.train_loss = NAN, .validation_loss = NAN};
     report->validation_auc = ARENA_ARRAY(a, double, examples->n_tasks);
     enum status status = split(&t);
+    if (conf->pairwise > 0)
+        number_users(&t);
     if (status == STATUS_OK)
         status = make_model(&t, spec, file, tasks, a);
     if (status == STATUS_OK)

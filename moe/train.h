@@ -7,7 +7,7 @@
 
 struct moe_train_conf {
     int64_t epochs, batch_rows, seed, threads, patience;
-    double rate, weight_decay, clip, validation; /* validation: last share of the groups by time */
+    double rate, weight_decay, clip, pairwise, validation; /* validation: last share of the groups by time */
     double embed_rate, dropout, warmup, ema;
     int optimizer, schedule; /* enum moe_optim_kind, enum moe_schedule */
     bool prior_bias;         /* towers start at the tasks' log-odds */

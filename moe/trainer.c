@@ -33,6 +33,8 @@ static void gather(struct moe_worker *w, int from, int to) {
         memcpy(w->weight + rows, x->weight + r, n * sizeof(float));
         for (size_t i = 0; i < n; i++)
             w->group[rows + i] = (int)at;
+        for (size_t i = 0; w->key && i < n; i++)
+            w->key[rows + i] = x->group_key[g];
         rows += n;
     }
     w->batch = (struct moe_batch){.n_groups = to - from, .n_rows = (int)rows, .query = w->query,
@@ -63,6 +65,11 @@ static void differentiate(struct moe_worker *w) {
     moe_forward(m, m->params.v, &w->batch, w->run, &pass, false);
     w->loss = moe_loss_bce(w->batch.n_rows, m->n_tasks, w->run->logits, w->labels, w->weight, scale,
                            w->run->dlogits);
+    for (int i = 0; i < m->n_tasks; i++)
+        scale[i] *= (float)t->conf->pairwise;
+    if (w->key)
+        w->loss += moe_loss_pairs(w->batch.n_rows, m->n_tasks, w->run->logits, w->labels, w->key,
+                                  scale, w->run->dlogits);
     moe_backward(m, &n, &w->batch, w->run, &pass, w->embed);
     w->loss += pass.aux;
 }
@@ -173,6 +180,7 @@ static void worker_init(struct moe_worker *w, struct moe_trainer *t, int index) 
     w->labels = HEAP_ARRAY(float, rows * (size_t)m->n_tasks + 1);
     w->weight = HEAP_ARRAY(float, rows + 1);
     w->group = HEAP_ARRAY(int, rows + 1);
+    w->key = t->conf->pairwise > 0 ? HEAP_ARRAY(uint64_t, rows + 1) : NULL;
     w->g = heap_alloc_aligned((moe_params_dense(&m->params) + 1) * sizeof(float));
     w->stats = HEAP_ARRAY(float, m->n_stats + 1);
     w->embed = HEAP_ARRAY(struct moe_embed_grad, in->n_tables + 1);
@@ -184,7 +192,7 @@ static void worker_deinit(struct moe_worker *w) {
     for (int i = 0; i < w->trainer->m->inputs.n_tables; i++)
         moe_embed_grad_deinit(&w->embed[i]);
     void *all[] = {w->memory, w->query, w->query_ids, w->cand, w->cand_ids, w->labels,
-                   w->weight, w->group, w->g, w->stats, w->embed};
+                   w->weight, w->group, w->key, w->g, w->stats, w->embed};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         heap_free(all[i]);
 }

@@ -22,6 +22,7 @@ struct moe_worker {
     float *query, *cand, *labels, *weight; /* as in struct moe_batch and moe_examples */
     uint32_t *query_ids, *cand_ids;
     int *group;
+    uint64_t *key; /* [rows] of the row's group; NULL: nobody needs it */
     float *g;      /* [dense] */
     float *stats;  /* [n_stats] */
     struct moe_embed_grad *embed; /* [n_tables] */

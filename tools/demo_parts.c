@@ -85,7 +85,7 @@ static enum status died(const struct demo_part *p) {
 }
 
 enum status demo_part_run(const char *name, const char *const *argv, const char *out_file) {
-    struct demo_part p;
+    struct demo_part p = {0};
     TRY(start(name, argv, NULL, out_file, &p));
     int how;
     while (waitpid(p.pid, &how, 0) < 0 && errno == EINTR) {
