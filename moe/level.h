@@ -40,6 +40,7 @@ struct moe_level {
     struct moe_source *sources;
     struct moe_expert_group *groups;
     struct moe_expert_ref *experts; /* all experts of all groups, in order */
+    const char **expert_names;      /* "shared.0", set when the model is built */
     struct moe_module *modules;
     struct moe_gate_use *gates;
     int n_sources, n_groups, n_experts, n_modules, n_gates;

@@ -253,11 +253,23 @@ static enum status build(struct moe_model *m, struct moe_build *b, const struct 
     return STATUS_OK;
 }
 
+/* "shared.0": the group's name without its level, and the number in the group. */
+static void name_experts(struct moe_model *m, struct moe_level *l) {
+    l->expert_names = ARENA_ARRAY(&m->arena, const char *, l->n_experts + 1);
+    for (int e = 0; e < l->n_experts; e++) {
+        const char *group = moe_level_group(l, e)->name, *dot = strchr(group, '.');
+        l->expert_names[e] =
+            arena_printf(&m->arena, "%s.%d", dot ? dot + 1 : group, l->experts[e].index);
+    }
+}
+
 static void finish(struct moe_model *m, const struct moe_build *b, const struct buf *json) {
     m->levels = ARENA_ARRAY(&m->arena, struct moe_level, b->n_levels);
     memcpy(m->levels, b->levels, (size_t)b->n_levels * sizeof *m->levels);
     m->n_levels = b->n_levels;
     m->n_stats = b->n_stats;
+    for (int i = 0; i < m->n_levels; i++)
+        name_experts(m, &m->levels[i]);
     for (int i = 0; i < m->n_levels; i++)
         for (int k = 0; k < m->levels[i].n_gates; k++)
             m->mixes_rows |= (m->levels[i].gates[k].gate.flags & MOE_GATE_MIXES_ROWS) != 0;

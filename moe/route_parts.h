@@ -9,6 +9,7 @@ struct moe_route_expert {
     int *row;      /* [rows_max] which rows, ascending */
     int n;         /* how many; n_rows when dense */
     bool used, dense, sparse_ok; /* by any WEIGHTS gate; on all rows; every user is a SPARSE gate */
+    bool q_done; /* serving: the query part's products are in `saved` */
 };
 /* SLOTS: state of one gate */
 struct moe_route_slots {
