@@ -3,6 +3,7 @@
 #include "moe/choice.h"
 #include <math.h>
 #include <string.h>
+#include "moe/balance.h"
 
 /* --- picking ------------------------------------------------------------------------------------
  */
@@ -75,6 +76,17 @@ void moe_choice_pick(const struct moe_groups_conf *groups, int rows, int k, int 
     }
 }
 
+void moe_choice_softmax(int k, const float *h, const int *pick, float *v) {
+    float sum = 0;
+    for (int j = 0; j < k; j++) {
+        float x = h[pick[j]];
+        v[j] = moe_withheld(x) ? 0 : expf(x - h[pick[0]]);
+        sum += v[j];
+    }
+    for (int j = 0; j < k; j++)
+        v[j] /= sum;
+}
+
 /* --- capacity -----------------------------------------------------------------------------------
  */
 
@@ -105,28 +117,28 @@ static void sort_keys(uint64_t *v, int n) {
 }
 
 /* order [rows]: row indices as the low halves of keys, in the order they are served. */
-static void serve_order(bool by_weight, int from, int rows, int k, int n, const int *pick,
+static void serve_order(bool by_weight, int from, int rows, int picked, int n, const int *pick,
                         const float *w, uint64_t *order) {
     for (int i = 0; i < rows; i++) {
         size_t r = (size_t)(from + i);
         uint32_t bits = 0;
         if (by_weight) /* weights are not negative, so their bits are ordered as they are */
-            memcpy(&bits, &w[r * (size_t)n + (size_t)pick[r * (size_t)k]], sizeof bits);
+            memcpy(&bits, &w[r * (size_t)n + (size_t)pick[r * (size_t)picked]], sizeof bits);
         order[i] = (uint64_t)~bits << 32 | (uint32_t)r;
     }
     if (by_weight)
         sort_keys(order, rows);
 }
 
-static void limit_scope(const struct moe_capacity_conf *c, int from, int rows, int k, int n,
-                        struct moe_choice *s, float *w) {
+static void limit_scope(const struct moe_capacity_conf *c, int from, int rows, int k, int picked,
+                        int n, struct moe_choice *s, float *w) {
     float most = ceilf((float)(c->factor * k * rows / n));
-    serve_order(c->priority == MOE_PRIORITY_WEIGHT, from, rows, k, n, s->pick, w, s->order);
+    serve_order(c->priority == MOE_PRIORITY_WEIGHT, from, rows, picked, n, s->pick, w, s->order);
     memset(s->count, 0, (size_t)n * sizeof *s->count);
     for (int j = 0; j < k; j++)
         for (int i = 0; i < rows; i++) {
             size_t r = (uint32_t)s->order[i];
-            int e = s->pick[r * (size_t)k + (size_t)j];
+            int e = s->pick[r * (size_t)picked + (size_t)j];
             float *weight = &w[r * (size_t)n + (size_t)e];
             if (*weight == 0)
                 continue;
@@ -138,16 +150,16 @@ static void limit_scope(const struct moe_capacity_conf *c, int from, int rows, i
 }
 
 void moe_choice_limit(const struct moe_capacity_conf *c, const struct moe_rows *x, bool training,
-                      int k, int n, struct moe_choice *s, float *w) {
+                      int k, int picked, int n, struct moe_choice *s, float *w) {
     if (c->factor <= 0 || (c->in == MOE_CAPACITY_TRAINING && !training))
         return;
     if (c->in == MOE_CAPACITY_TRAINING) {
-        limit_scope(c, 0, x->n_rows, k, n, s, w);
+        limit_scope(c, 0, x->n_rows, k, picked, n, s, w);
         return;
     }
     for (int from = 0, to; from < x->n_rows; from = to) {
         for (to = from + 1; to < x->n_rows && x->group[to] == x->group[from];)
             to++;
-        limit_scope(c, from, to - from, k, n, s, w);
+        limit_scope(c, from, to - from, k, picked, n, s, w);
     }
 }

@@ -57,6 +57,9 @@ void moe_top(int k, int n, const float *score, int *pick);
 /* s->pick for all rows; score [rows x n]. groups NULL or groups->n 0: no limit. */
 void moe_choice_pick(const struct moe_groups_conf *groups, int rows, int k, int n,
                      const float *score, struct moe_choice *s);
-/* Zeroes entries of w [rows x n] over capacity; s->pick as picked. */
+/* v [k]: softmax of the logits h [n] at pick [k] (best first); the withheld get 0. */
+void moe_choice_softmax(int k, const float *h, const int *pick, float *v);
+/* Zeroes entries of w [rows x n] over capacity. s->pick [rows x picked], of which the first k of a
+ * row count. */
 void moe_choice_limit(const struct moe_capacity_conf *c, const struct moe_rows *x, bool training,
-                      int k, int n, struct moe_choice *s, float *w);
+                      int k, int picked, int n, struct moe_choice *s, float *w);

@@ -1,6 +1,5 @@
 /* mix.c: weights of a softmax over the choices, and their gradient. */
 #include "moe/mix.h"
-#include <math.h>
 #include <string.h>
 
 static bool over_kept(const struct moe_mix_conf *c) {
@@ -32,18 +31,6 @@ void moe_mix_bind(const struct moe_mix_conf *c, int n, const struct moe_plan *pl
     s->f = moe_work_take(work, (size_t)n);
 }
 
-/* Softmax of the k chosen logits. */
-static void softmax_kept(int k, const float *h, const int *pick, float *v) {
-    float sum = 0;
-    for (int j = 0; j < k; j++) {
-        float x = h[pick[j]];
-        v[j] = moe_withheld(x) ? 0 : expf(x - h[pick[0]]);
-        sum += v[j];
-    }
-    for (int j = 0; j < k; j++)
-        v[j] /= sum;
-}
-
 static void weigh(const struct moe_mix_conf *c, int n, int k, const float *h, struct moe_pass *pass,
                   struct moe_mix *s, struct moe_route *route) {
     for (int r = 0; r < route->n_rows; r++) {
@@ -51,7 +38,7 @@ static void weigh(const struct moe_mix_conf *c, int n, int k, const float *h, st
         const int *pick = s->choice.pick + (size_t)r * (size_t)k;
         float *v = s->v + (size_t)r * (size_t)k;
         if (over_kept(c))
-            softmax_kept(k, h + at, pick, v);
+            moe_choice_softmax(k, h + at, pick, v);
         for (int j = 0; j < k; j++) {
             if (!over_kept(c))
                 v[j] = s->p[at + (size_t)pick[j]];
@@ -77,7 +64,7 @@ void moe_mix_forward(const struct moe_mix_conf *c, int n, const float *h, const 
     moe_router_softmax(rows, n, h, s->p);
     moe_choice_pick(&c->groups, rows, k, n, c->groups.n ? s->p : h, &s->choice);
     weigh(c, n, k, h, pass, s, route);
-    moe_choice_limit(&c->capacity, x, pass->training, k, n, &s->choice, route->w);
+    moe_choice_limit(&c->capacity, x, pass->training, k, k, n, &s->choice, route->w);
     if (!pass->training || c->load.aux == 0)
         return;
     memset(s->choice.count, 0, (size_t)n * sizeof *s->choice.count);
