@@ -116,7 +116,7 @@ static void extract(const struct feat *f, struct feat_read *r, int row, float *d
                     uint32_t *ids) {
     (void)ids;
     const struct params *m = f->params;
-    double at_us;
+    double at_us = 0;
     if (!moment(f, r, row, &at_us))
         return;
     double seconds = ((double)r->now_us - at_us) / 1e6;
