@@ -4,7 +4,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include "base/clock.h"
-#include "base/io.h"
 #include "base/log.h"
 #include "base/progress.h"
 #include "ranker/ingest.h"
@@ -44,16 +43,6 @@ struct ingest {
     int64_t late;
     double seconds;
 };
-
-static enum status open_state(const struct rk_config *c, struct feat_state **out) {
-    const char *path = c->state.snapshot;
-    if (!c->plan)
-        return fail(STATUS_FAILED_PRECONDITION, "%s: no section 'features'", c->file);
-    if (*path && io_exists(path))
-        return feat_state_load(c->plan, path, out);
-    *out = feat_state_new(c->plan);
-    return STATUS_OK;
-}
 
 /* ---- from Kafka -------------------------------------------------------------------------------
  */
@@ -138,7 +127,7 @@ static enum status ingest(const struct verb_call *call, const struct options *o,
     log_setup((enum log_level)c->log.level, c->log.json);
     if (*o->state)
         c->state.snapshot = o->state;
-    TRY(open_state(c, &g->state));
+    TRY(rk_state_open(c, &g->state));
     int64_t start_us = clock_mono_us();
     if (*o->file)
         TRY(read_file(g, o->file, call->quiet));

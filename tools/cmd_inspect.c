@@ -1,8 +1,10 @@
 /* cmd_inspect.c: looks into the three kinds of files there are: a model, a snapshot of state, a
  * settings file with its plan. Which it is, the first bytes tell. */
+#define _GNU_SOURCE /* memmem */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include "base/io.h"
 #include "features/kind.h"
 #include "moe/model.h"
@@ -11,6 +13,8 @@
 #include "tools/report.h"
 #include "tools/tensors.h"
 #include "tools/verbs.h"
+
+enum { METADATA_WIDTH = 72 }; /* --json shows all */
 
 struct options {
     struct option_config config;
@@ -63,26 +67,43 @@ static void report_tensors(const struct tensors *t, struct report *r) {
     report_table_end(r);
 }
 
-static bool ends_with(struct slice s, const char *end) {
-    size_t n = strlen(end);
-    return s.n >= n && memcmp(s.p + s.n - n, end, n) == 0;
+/* The experts of a group are the rows of one tensor; an only expert is stored by its parts. Experts
+ * of equal norm and those that died are seen at a glance. */
+static void report_expert(struct report *r, struct slice group, int64_t expert, int64_t floats,
+                          double norm) {
+    report_str(r, NULL, group);
+    report_int(r, NULL, expert);
+    report_int(r, NULL, floats);
+    report_num(r, NULL, norm, 4);
 }
 
-/* The experts of a group are the rows of one tensor. Experts of equal norm and those that died are
- * seen at a glance. */
+/* "level0.like.experts" of "level0.like.experts.w0"; empty when it is no expert's. */
+static struct slice expert_group(struct slice name) {
+    static const char word[] = ".experts";
+    const char *at = name.n ? memmem(name.p, name.n, word, sizeof word - 1) : NULL;
+    return at ? (struct slice){name.p, (size_t)(at - name.p) + sizeof word - 1} : (struct slice){0};
+}
+
 static void report_experts(const struct tensors *t, struct report *r) {
     report_table(r, "experts", (const char *const[]){"group", "expert", "floats", "norm", NULL});
     for (int i = 0; i < t->n; i++) {
         const struct tensor *x = &t->list[i];
-        if (!x->v || x->n_dims < 2 || !ends_with(x->name, ".experts"))
+        struct slice group = expert_group(x->name);
+        if (!x->v || !group.n)
             continue;
-        int64_t floats = x->shape[0] ? x->n / x->shape[0] : 0;
-        for (int64_t e = 0; e < x->shape[0]; e++) {
-            report_str(r, NULL, x->name);
-            report_int(r, NULL, e);
-            report_int(r, NULL, floats);
-            report_num(r, NULL, tensor_norm(x->v + e * floats, floats), 4);
+        int64_t floats = x->n_dims && x->shape[0] ? x->n / x->shape[0] : 0;
+        for (int64_t e = 0; group.n == x->name.n && e < x->shape[0]; e++)
+            report_expert(r, group, e, floats, tensor_norm(x->v + e * floats, floats));
+        if (group.n == x->name.n)
+            continue;
+        double sum = 0;
+        for (floats = 0; i < t->n && slice_equal(group, expert_group(t->list[i].name)); i++) {
+            double norm = t->list[i].v ? tensor_norm(t->list[i].v, t->list[i].n) : 0;
+            sum += norm * norm;
+            floats += t->list[i].n;
         }
+        i--;
+        report_expert(r, group, 0, floats, sqrt(sum));
     }
     report_table_end(r);
 }
@@ -91,8 +112,13 @@ static void report_metadata(const struct tensors *t, struct report *r) {
     report_group(r, "metadata");
     for (const struct node *n = t->metadata ? t->metadata->first : NULL; n; n = n->next) {
         char key[64];
+        bool cut = !r->as_json && n->text.n > METADATA_WIDTH;
         snprintf(key, sizeof key, "%.*s", SLICE_ARG(n->key));
-        report_str(r, key, n->text);
+        struct buf text = {0};
+        buf_add(&text, n->text.p, cut ? METADATA_WIDTH : n->text.n);
+        buf_add_str(&text, cut ? " ..." : "");
+        report_str(r, key, buf_slice(&text));
+        buf_deinit(&text);
     }
     report_group_end(r);
 }

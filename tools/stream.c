@@ -1,20 +1,27 @@
 /* stream.c: recorded events, from a file or a topic. A file is streamed; a topic is
  * taped first, because its order is only known at its end. */
 #include "tools/stream.h"
+#include <stdio.h>
 #include "base/io.h"
 #include "base/progress.h"
+#include "ranker/ingest.h"
 #include "tools/tape.h"
+
+static enum status decode_line(struct arena *a, const struct rk_message *m, struct ev_event *out) {
+    TRY(ev_decode_json(a, m->value, out));
+    out->source = m->source;
+    return STATUS_OK;
+}
 
 enum status stream_hand_over(const struct stream_handler *h, struct arena *a,
                              const struct rk_message *m, bool json) {
     struct ev_event e;
+    char reason[400]; /* whoever takes it may fail, too */
     arena_reset(a);
-    if ((json ? ev_decode_json : ev_decode)(a, m->value, &e) != STATUS_OK)
-        return h->bad(h->context, status_message(), m);
-    e.source = m->source;
-    if (!e.arrival_time_us)
-        e.arrival_time_us = m->timestamp_us;
-    return h->event(h->context, &e, m);
+    if ((json ? decode_line(a, m, &e) : rk_ingest_decode(a, m, &e)) == STATUS_OK)
+        return h->event(h->context, &e, m);
+    snprintf(reason, sizeof reason, "%s", status_message());
+    return h->bad(h->context, reason, m);
 }
 
 static enum status read_lines(struct io_lines *lines, struct arena *a, struct progress *p,
