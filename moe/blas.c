@@ -6,6 +6,13 @@
 
 __attribute__((constructor)) static void one_thread(void) { openblas_set_num_threads(1); }
 
+static _Thread_local int exact;
+int moe_gemm_set_exact(int on) {
+    int was = exact;
+    exact = on;
+    return was;
+}
+
 static void scale(int m, int n, float beta, float *c, int ldc) {
     for (int i = 0; i < m; i++)
         for (int j = 0; j < n; j++)
@@ -19,6 +26,10 @@ void moe_gemm(int ta, int tb, int m, int n, int k, const float *a, int lda, cons
         return;
     if (k <= 0) {
         scale(m, n, beta, c, ldc);
+        return;
+    }
+    if (exact && !ta && !tb) {
+        moe_gemm_exact(m, n, k, a, lda, b, ldb, beta, c, ldc);
         return;
     }
     if (m == 1 && (!ta || lda == 1)) { /* y = op(B)^T a */

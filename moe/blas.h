@@ -7,6 +7,15 @@
 void moe_gemm(int ta, int tb, int m, int n, int k, const float *a, int lda, const float *b, int ldb,
               float beta, float *c, int ldc);
 
+/* The same for plain A and B, with every element summed in the order of k, whatever m is and
+ * wherever its row stands. Slower. */
+void moe_gemm_exact(int m, int n, int k, const float *a, int lda, const float *b, int ldb, float beta,
+                    float *c, int ldc);
+/* While on, moe_gemm of this thread is moe_gemm_exact where operands are not transposed: set by a
+ * forward pass that promises equal bits (pass.h), so that no plug-in has to think of it. Returns
+ * what it was. */
+int moe_gemm_set_exact(int on);
+
 const char *moe_blas_core(void); /* OpenBLAS's choice of kernels: "Cooperlake" */
 /* The OPENBLAS_CORETYPE under which this CPU would be faster, NULL when the choice is right. It is
  * read when the library loads, so the program must set it and execute itself again. */

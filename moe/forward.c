@@ -2,6 +2,7 @@
  * same code trains, predicts and is the reference of the packed scorers. */
 #include <assert.h>
 #include <string.h>
+#include "moe/blas.h"
 #include "moe/linear.h"
 #include "moe/model_impl.h"
 #include "moe/vec.h"
@@ -158,6 +159,7 @@ static void towers_backward(const struct moe_model *m, const struct moe_numbers 
 void moe_forward(const struct moe_model *m, const float *v, const struct moe_batch *b,
                  struct moe_run *r, struct moe_pass *pass, bool q_ready) {
     struct moe_numbers n = {.p = &m->params, .v = v};
+    int was = moe_gemm_set_exact(pass->exact);
     assert(b->n_rows <= r->plan.rows_max && b->n_groups <= r->plan.groups_max);
     inputs_forward(m, v, b, r, q_ready);
     const struct moe_rows *x = &r->x;
@@ -169,6 +171,7 @@ void moe_forward(const struct moe_model *m, const float *v, const struct moe_bat
     for (int i = 0; i < m->n_levels; i++)
         moe_level_forward(&m->levels[i], &n, x, i ? r->levels[i - 1] : NULL, r->levels[i], pass);
     towers_forward(m, &n, r, pass);
+    moe_gemm_set_exact(was);
 }
 
 static void clear_grads(const struct moe_model *m, struct moe_run *r) {

@@ -7,8 +7,7 @@
 
 struct moe_pass {
     bool training;
-    bool exact;              /* serving: a row's result must be bit-equal whatever rows are near it, so
-                              * experts run on blocks of a fixed number of rows */
+    bool exact;              /* serving: a row's result is bit-equal whatever rows are near it */
     float dropout;           /* of hidden activations, in training */
     float share;             /* this worker's rows / the batch's rows: weighs auxiliary losses */
     float progress;          /* 0..1 of the planned steps, in training: for annealing */

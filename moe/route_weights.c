@@ -6,8 +6,6 @@
 #include "moe/route_parts.h"
 #include "moe/vec.h"
 
-/* Rows of a gathered run in an exact pass: always so many, the last ones padded with zeros. */
-#define TILE 16
 /* A gathered pass over more than this share of the rows costs more than the rows it saves. */
 #define DENSE_FROM 0.8
 
@@ -80,47 +78,32 @@ static void choose_rows(const struct moe_route_pass *p, int e) {
         x->n = rows;
 }
 
-/* Gathers rows [from, to) of expert e's list into the shared buffers, and zeroes up to `padded`. */
-static struct moe_rows gather(const struct moe_route_pass *p, int e, int from, int to, int padded) {
+/* The rows expert e runs on: all of its source, or its own gathered into the shared buffers. */
+static struct moe_rows rows_of(const struct moe_route_pass *p, int e) {
     const struct moe_route_expert *x = &p->s->expert[e];
     const struct moe_rows *all = &p->x[moe_level_group(p->l, e)->source];
     struct moe_rows some = *all;
     size_t dc = (size_t)all->dc;
-    some.n_rows = padded;
+    some.q_ready = x->q_done;
+    if (x->dense)
+        return some;
+    some.n_rows = x->n;
     some.c = p->s->xc;
     some.group = p->s->group;
     some.start = NULL;
-    some.q_ready = x->q_done;
-    for (int i = from; i < to; i++) {
-        memcpy(p->s->xc + (size_t)(i - from) * dc, all->c + (size_t)x->row[i] * dc, dc * sizeof(float));
-        p->s->group[i - from] = all->group[x->row[i]];
+    for (int i = 0; i < x->n; i++) {
+        memcpy(p->s->xc + (size_t)i * dc, all->c + (size_t)x->row[i] * dc, dc * sizeof(float));
+        p->s->group[i] = all->group[x->row[i]];
     }
-    memset(p->s->xc + (size_t)(to - from) * dc, 0, (size_t)(padded - (to - from)) * dc * sizeof(float));
-    for (int i = to - from; i < padded; i++)
-        p->s->group[i] = 0;
     return some;
-}
-
-/* The rows expert e runs on: all of its source, or a gathered selection. */
-static struct moe_rows rows_of(const struct moe_route_pass *p, int e) {
-    const struct moe_route_expert *x = &p->s->expert[e];
-    if (x->dense)
-        return p->x[moe_level_group(p->l, e)->source];
-    return gather(p, e, 0, x->n, x->n);
 }
 
 static void run_expert(const struct moe_route_pass *p, int e) {
     struct moe_route_expert *x = &p->s->expert[e];
-    const struct moe_expert_group *g = moe_level_group(p->l, e);
-    const float *w = moe_route_value(p, e);
-    int step = !x->dense && p->pass->exact ? TILE : x->n;
-    for (int from = 0; from < x->n; from += step) {
-        int to = from + step < x->n ? from + step : x->n;
-        struct moe_rows rows = x->dense ? rows_of(p, e) : gather(p, e, from, to, step);
-        g->expert.ops->forward(&g->expert, w, &rows, x->saved, p->pass,
-                               x->y + (size_t)from * (size_t)p->l->out);
-        x->q_done = true;
-    }
+    const struct moe_expert *ex = &moe_level_group(p->l, e)->expert;
+    struct moe_rows rows = rows_of(p, e);
+    ex->ops->forward(ex, moe_route_value(p, e), &rows, x->saved, p->pass, x->y);
+    x->q_done = true;
 }
 
 static void mix(const struct moe_route_pass *p, int e, int gate, int j) {

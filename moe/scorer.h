@@ -22,7 +22,7 @@ size_t moe_scorer_scratch_bytes(const struct moe_scorer *s);
  * in the batch and wherever it stands, unless moe_model_mixes_rows. */
 void moe_scorer_score(const struct moe_scorer *s, const struct moe_batch *b, void *scratch,
                       float *probabilities);
-const char *moe_scorer_path(const struct moe_scorer *s); /* "avx512-fp32", "openblas", ... */
+const char *moe_scorer_path(const struct moe_scorer *s); /* "avx512-fp32", "reference-fp32", ... */
 
 /* Gate weights of one row of the request: weights [n_experts] of gate `gate`. Names live as long
  * as the model. Not a hot path; computed on the reference path. */

@@ -1,8 +1,7 @@
-/* scorer_reference.c: scoring by the model's own forward pass through OpenBLAS: fallback of the
- * packed paths and their oracle, fp32 only. Rows go in blocks of a fixed number, the last one padded
- * with empty rows: the products of a row then never depend on how many others came, and the
- * contract of scorer.h (equal bits) holds by construction and by test. The query part's products
- * are made with the first block and kept. A model that mixes rows gets its request as one block. */
+/* scorer_reference.c: scoring by the model's own forward pass: fallback of the packed paths and
+ * their oracle, fp32 only. Products are exact (gemm_exact.c): a row's never depend on how many
+ * others came. Rows go in blocks that stay in the cache; the query part's products are made with
+ * the first block and kept. A model that mixes rows gets its request as one block. */
 #include <assert.h>
 #include <string.h>
 #include "base/heap.h"
@@ -10,13 +9,13 @@
 #include "moe/scorer_path.h"
 #include "moe/vec.h"
 
-#define BLOCK 64
+#define BLOCK 96
 
 struct reference {
     const struct moe_model *m;
     struct moe_plan plan;
     int rows_max;
-    size_t run_floats, cand_floats, ids_floats, p_floats; /* pieces of the scratch, in this order */
+    size_t run_floats, p_floats; /* pieces of the scratch */
 };
 
 static size_t padded(size_t floats) { return (floats + 15) & ~(size_t)15; }
@@ -27,10 +26,9 @@ static enum status ref_open(const struct moe_model *m, const struct moe_scorer_c
     struct reference *s = HEAP_NEW(struct reference);
     s->m = m;
     s->rows_max = conf->rows_max;
-    s->plan = (struct moe_plan){m->mixes_rows ? conf->rows_max : BLOCK, 1, false};
+    int rows = m->mixes_rows || conf->rows_max < BLOCK ? conf->rows_max : BLOCK;
+    s->plan = (struct moe_plan){rows, 1, false};
     s->run_floats = padded(moe_run_floats(m, &s->plan));
-    s->cand_floats = padded((size_t)BLOCK * (size_t)m->inputs.cand_columns);
-    s->ids_floats = padded((size_t)BLOCK * (size_t)m->inputs.cand_slots);
     s->p_floats = padded((size_t)s->plan.rows_max * (size_t)m->n_tasks);
     *out = s;
     return STATUS_OK;
@@ -38,46 +36,34 @@ static enum status ref_open(const struct moe_model *m, const struct moe_scorer_c
 static void ref_close(void *state) { heap_free(state); }
 static const char *ref_label(const void *state) {
     (void)state;
-    return "openblas-fp32";
+    return "reference-fp32";
 }
 static size_t ref_scratch_bytes(const void *state) {
     const struct reference *s = state;
-    return (s->run_floats + s->cand_floats + s->ids_floats + s->p_floats) * sizeof(float);
+    return (s->run_floats + s->p_floats) * sizeof(float);
 }
 
-/* Rows [from, from + n) of the request; fewer than a block are copied and padded. */
-static struct moe_batch block_of(const struct reference *s, const struct moe_batch *b, int from, int n,
-                                 float *cand, uint32_t *ids) {
-    size_t cc = (size_t)s->m->inputs.cand_columns, cs = (size_t)s->m->inputs.cand_slots;
+/* Rows [from, from + n) of the request. */
+static struct moe_batch block_of(const struct reference *s, const struct moe_batch *b, int from, int n) {
     struct moe_batch out = *b;
     out.group = NULL;
     out.n_rows = n;
-    out.cand = cc ? b->cand + (size_t)from * cc : NULL;
-    out.cand_ids = cs ? b->cand_ids + (size_t)from * cs : NULL;
-    if (s->m->mixes_rows || n == BLOCK)
-        return out;
-    memset(cand, 0, (size_t)BLOCK * cc * sizeof *cand);
-    memset(ids, 0, (size_t)BLOCK * cs * sizeof *ids);
-    if (cc)
-        memcpy(cand, out.cand, (size_t)n * cc * sizeof *cand);
-    if (cs)
-        memcpy(ids, out.cand_ids, (size_t)n * cs * sizeof *ids);
-    out.n_rows = BLOCK;
-    out.cand = cand;
-    out.cand_ids = ids;
+    if (b->cand)
+        out.cand = b->cand + (size_t)from * (size_t)s->m->inputs.cand_columns;
+    if (b->cand_ids)
+        out.cand_ids = b->cand_ids + (size_t)from * (size_t)s->m->inputs.cand_slots;
     return out;
 }
 
 static void ref_score(const void *state, const struct moe_batch *b, void *scratch, float *probabilities) {
     const struct reference *s = state;
-    float *memory = scratch, *cand = memory + s->run_floats, *p = cand + s->cand_floats + s->ids_floats;
-    uint32_t *ids = (uint32_t *)(void *)(cand + s->cand_floats);
+    float *memory = scratch, *p = memory + s->run_floats;
     size_t T = (size_t)s->m->n_tasks, rows = (size_t)b->n_rows;
     assert(b->n_groups == 1 && b->n_rows <= s->rows_max);
     struct moe_run *run = moe_run_bind(s->m, &s->plan, memory);
     for (int from = 0; from < b->n_rows; from += s->plan.rows_max) {
         int n = b->n_rows - from < s->plan.rows_max ? b->n_rows - from : s->plan.rows_max;
-        struct moe_batch block = block_of(s, b, from, n, cand, ids);
+        struct moe_batch block = block_of(s, b, from, n);
         struct moe_pass pass = {.exact = !s->m->mixes_rows, .batch = &block};
         moe_forward(s->m, s->m->params.v, &block, run, &pass, from > 0);
         moe_vec_sigmoid((size_t)block.n_rows * T, run->logits, p);

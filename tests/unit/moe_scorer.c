@@ -187,7 +187,7 @@ static void test_forced_path(void) {
     CHECK_OK(fix_open(&f, specs[0], TASKS, 11));
     setenv("MOERANK_SCORER", "reference", 1);
     if (CHECK_OK(moe_scorer_new(f.m, &conf, &s)))
-        CU_ASSERT_STRING_EQUAL(moe_scorer_path(s), "openblas-fp32");
+        CU_ASSERT_STRING_EQUAL(moe_scorer_path(s), "reference-fp32");
     moe_scorer_free(s);
     CHECK_FAILS(moe_scorer_new(f.m, &low, &s), STATUS_UNIMPLEMENTED, "fp32");
     CHECK_FAILS(moe_scorer_new(f.m, &none, &s), STATUS_INVALID_ARGUMENT, "rows_max");
