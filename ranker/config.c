@@ -103,6 +103,8 @@ static const struct conf_item serving_items[] = {
                 "Model file (safetensors). Empty: none; Rank is refused."),
     CONF_ENUM(struct rk_model_conf, precision, "precision", "fp32", "fp32|bf16|int8",
               "Of the packed weights."),
+    CONF_BOOL(struct rk_model_conf, watch, "watch", "true",
+              "Serve a new file at `path` as soon as it is there; one that does not fit is left."),
     CONF_END};
 
 static const struct conf_item log_items[] = {

@@ -53,6 +53,7 @@ struct rk_state_conf {
 struct rk_model_conf {
     const char *path;
     int precision;
+    bool watch;
 };
 struct rk_log_conf {
     int level;

@@ -34,8 +34,8 @@ void rk_consumer_release(struct rk_consumer *k, struct rk_message *messages, int
 bool rk_consumer_skipped(struct rk_consumer *k, struct ev_source *out);
 /* The state up to these offsets is safe: commit. Does not wait. */
 enum status rk_consumer_commit(struct rk_consumer *k, const struct feat_applied *safe, int n);
-int64_t
-rk_consumer_lag(struct rk_consumer *k); /* events not yet handed out, all assigned partitions */
+/* Events not yet handed out, all assigned partitions; -1: not known yet. */
+int64_t rk_consumer_lag(struct rk_consumer *k);
 
 /* Any thread may send. */
 struct rk_producer;
@@ -49,8 +49,8 @@ enum status rk_producer_send(struct rk_producer *p, const char *topic, struct sl
 enum status rk_producer_dead_letter(struct rk_producer *p, const char *topic,
                                     const struct rk_message *m, const char *from_topic,
                                     const char *reason);
-enum status rk_producer_flush(struct rk_producer *p,
-                              int timeout_ms); /* UNAVAILABLE: n undelivered */
+/* UNAVAILABLE: so many undelivered. */
+enum status rk_producer_flush(struct rk_producer *p, int timeout_ms);
 /* Sends all and waits; sources [n] say where each went. DEADLINE_EXCEEDED: some may still arrive.
  */
 enum status rk_producer_send_wait(struct rk_producer *p, const char *topic,

@@ -351,13 +351,16 @@ enum status rk_consumer_commit(struct rk_consumer *k, const struct feat_applied 
 
 int64_t rk_consumer_lag(struct rk_consumer *k) {
     int64_t lag = 0;
+    int assigned = 0;
     for (int i = 0; i < k->n_at; i++) {
         int64_t low, high;
-        if (!k->at[i].assigned || rd_kafka_get_watermark_offsets(k->rk, k->topic, i, &low, &high) ||
-            high < 0)
+        if (!k->at[i].assigned)
             continue;
+        if (rd_kafka_get_watermark_offsets(k->rk, k->topic, i, &low, &high) || high < 0)
+            return -1;
         int64_t next = k->at[i].next >= 0 ? k->at[i].next : low > 0 ? low : 0;
         lag += high > next ? high - next : 0;
+        assigned++;
     }
-    return lag;
+    return assigned ? lag : -1;
 }

@@ -74,10 +74,12 @@ static void *poll_reports(void *arg) {
 }
 
 static enum status open_producer(const struct rk_kafka_conf *c, struct rk_producer *p) {
-    static const struct rk_kafka_property before[] = {{"linger.ms", "2"},
-                                                      {"compression.type", "lz4"},
-                                                      {"message.timeout.ms", "30000"},
-                                                      {NULL, NULL}};
+    static const struct rk_kafka_property before[] = {
+        {"partitioner", "murmur2_random"}, /* as Java clients do: a user stays in one partition */
+        {"linger.ms", "2"},
+        {"compression.type", "lz4"},
+        {"message.timeout.ms", "30000"},
+        {NULL, NULL}};
     static const struct rk_kafka_property after[] = {{"enable.idempotence", "true"}, {NULL, NULL}};
     p->brokers = heap_strdup(c->brokers);
     rd_kafka_conf_t *conf = rd_kafka_conf_new();

@@ -73,13 +73,13 @@ static void *write_out(void *arg) {
 static enum status find_end(int fd, int64_t bytes, int64_t *end) {
     int64_t at = 0;
     while (at < bytes) {
-        uint8_t head[10];
+        uint8_t head[4];
         ssize_t n = pread(fd, head, sizeof head, at);
         if (n <= 0)
             return fail(STATUS_DATA_LOSS, "byte %lld: %s", (long long)at, strerror(errno));
         struct cursor c = cursor_of(head, (size_t)n);
-        uint64_t length = cursor_varint(&c);
-        int64_t next = at + (int64_t)(c.p - head) + (int64_t)length;
+        uint32_t length = cursor_u32(&c);
+        int64_t next = at + 4 + (int64_t)length;
         if (c.bad || length > RECORD_BYTES_MAX || next > bytes)
             break;
         at = next;
@@ -173,7 +173,7 @@ void rk_request_log_add(struct rk_request_log *l, struct arena *a, struct buf *s
     if (l->waiting.n + scratch->n > WAITING_BYTES_MAX) {
         l->left_out++;
     } else {
-        buf_add_varint(&l->waiting, scratch->n);
+        buf_add_u32(&l->waiting, (uint32_t)scratch->n);
         buf_add(&l->waiting, scratch->p, scratch->n);
     }
     pthread_mutex_unlock(&l->lock);
@@ -212,10 +212,10 @@ enum status rk_request_log_next(struct rk_request_log_reader *r, struct arena *a
     if (r->at == r->bytes.n)
         return fail(STATUS_OUT_OF_RANGE, "%s: no more requests", r->path);
     struct cursor c = cursor_of(r->bytes.p + r->at, r->bytes.n - r->at);
-    uint64_t length = cursor_varint(&c);
+    uint32_t length = cursor_u32(&c);
     if (c.bad || length > (uint64_t)(c.end - c.p))
         return fail(STATUS_DATA_LOSS, "%s: cut short at byte %zu", r->path, r->at);
-    struct slice message = cursor_bytes(&c, (size_t)length);
+    struct slice message = cursor_bytes(&c, length);
     TRY(fail_in(rpc_decode_request_log(a, message, out), "%s: message at byte %zu", r->path,
                 r->at));
     r->at = r->bytes.n - (size_t)(c.end - c.p);

@@ -1,5 +1,6 @@
 /* request_log.h: served requests in a file, enough to rank them again bit for bit (`moerank
- * replay`): RequestLog messages, each after its length as a varint. Appending copies into memory;
+ * replay`): RequestLog messages, each after its length in four bytes,
+ * little-endian. Appending copies into memory;
  * a thread of the log's own writes each second. */
 #pragma once
 #include "ranker/rank.h"
