@@ -27,7 +27,11 @@ static const char mark_end[] = "<!-- end of generated part -->\n";
  */
 
 static void write_config(struct buf *out) { rk_config_write_markdown(out); }
-static void write_metrics(struct buf *out) { metric_write_markdown(out); }
+static void write_metrics(struct buf *out) {
+    buf_add_str(out, "# Metrics\n\nAt `http://` + `admin.listen` + `/metrics`, in Prometheus' text "
+                     "format. There are no labels, so their number is bounded.\n\n");
+    metric_write_markdown(out);
+}
 
 static void write_verbs(struct buf *out) {
     buf_add_str(out, "\n| verb | what it does |\n|---|---|\n");

@@ -10,14 +10,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include "base/heap.h"
-#include "base/io.h"
+#include "base/log.h"
 #include "base/progress.h"
+#include "ranker/request_log.h"
 #include "tools/tape.h"
 
-#define LOG_BYTES_MAX ((size_t)1 << 36)
-
 struct entry {
-    struct slice bytes;
+    struct rpc_request_log q;
     int64_t sum; /* of offsets + 1 seen */
     int64_t number;
 };
@@ -26,10 +25,10 @@ struct replay {
     struct feat_state *state;
     struct rk_worker worker;
     struct tape tape;
-    struct buf log;
+    struct rk_request_log_reader *log;
+    struct arena arena;    /* of the log */
     struct entry *entries; /* [n] */
     int64_t n;
-    struct arena arena; /* of one entry */
     struct replay_result result;
 };
 
@@ -50,26 +49,26 @@ static int by_sum(const void *pa, const void *pb) {
     return a->number < b->number ? -1 : 1;
 }
 
-/* Length-prefixed messages. The last may be cut short: a server that died wrote half of it. */
+/* A server that died leaves its last message cut short: what is before it counts. */
 static enum status read_log(struct replay *r, const char *path) {
-    TRY(io_read_file(path, LOG_BYTES_MAX, &r->log));
-    struct cursor c = cursor_of(r->log.p, r->log.n);
     int64_t cap = 0;
-    while (c.p < c.end) {
-        uint32_t n = cursor_u32(&c);
-        struct slice bytes = cursor_bytes(&c, n);
+    TRY(rk_request_log_read_open(path, &r->log));
+    for (;;) {
         struct rpc_request_log q;
-        if (c.bad)
+        enum status status = rk_request_log_next(r->log, &r->arena, &q);
+        if (status == STATUS_OUT_OF_RANGE)
             break;
-        arena_reset(&r->arena);
-        enum status status = rpc_decode_request_log(&r->arena, bytes, &q);
-        if (status != STATUS_OK)
-            return fail_in(status, "%s: request %lld", path, (long long)r->n + 1);
+        if (status == STATUS_DATA_LOSS && r->n) {
+            log_warn("replay", "%s; the %lld requests before it are replayed", status_message(),
+                     (long long)r->n);
+            break;
+        }
+        TRY(status);
         if (r->n == cap) {
             cap = cap ? 2 * cap : 1024;
             r->entries = heap_grow(r->entries, (size_t)cap * sizeof *r->entries);
         }
-        r->entries[r->n] = (struct entry){bytes, sum_of(&q), r->n + 1};
+        r->entries[r->n] = (struct entry){q, sum_of(&q), r->n + 1};
         r->n++;
     }
     if (r->n)
@@ -160,29 +159,27 @@ static bool same_answer(const struct rpc_rank_response *a, const struct rpc_rank
 }
 
 static enum status replay_one(struct replay *r, const struct entry *e) {
-    struct rpc_request_log q;
+    const struct rpc_request_log *q = &e->q;
     struct rpc_rank_response again;
     struct rk_seen seen;
-    arena_reset(&r->arena);
-    TRY(rpc_decode_request_log(&r->arena, e->bytes, &q));
     r->result.requests++;
-    if (q.response.cached) {
+    if (q->response.cached) {
         r->result.cached++;
         return STATUS_OK;
     }
-    if (!slice_is(q.response.model_version, moe_model_version(r->bundle->model))) {
+    if (!slice_is(q->response.model_version, moe_model_version(r->bundle->model))) {
         r->result.other_model++;
         return STATUS_OK;
     }
-    for (int i = 0; i < q.n_applied; i++)
-        TRY(catch_up(r, q.applied[i].partition, q.applied[i].offset));
+    for (int i = 0; i < q->n_applied; i++)
+        TRY(catch_up(r, q->applied[i].partition, q->applied[i].offset));
     arena_reset(&r->worker.arena);
-    TRY(rk_rank(r->bundle, r->state, &r->worker, &q.request, &again, &seen));
+    TRY(rk_rank(r->bundle, r->state, &r->worker, &q->request, &again, &seen));
     r->result.compared++;
-    if (same_answer(&q.response, &again))
+    if (same_answer(&q->response, &again))
         r->result.equal++;
     else
-        note_difference(r, e->number, &q.response, &again);
+        note_difference(r, e->number, &q->response, &again);
     return STATUS_OK;
 }
 
@@ -222,6 +219,6 @@ enum status replay_requests(const struct rk_bundle *b, const struct feat_plan *p
     rk_worker_deinit(&r.worker);
     arena_deinit(&r.arena);
     heap_free(r.entries);
-    buf_deinit(&r.log);
+    rk_request_log_read_close(r.log);
     return status;
 }

@@ -39,14 +39,19 @@ static enum status push_item(struct synth *s, int64_t i, int64_t time_us) {
         genres[k] = slice_of(world_genre_words[item.genres[k]]);
     snprintf(title, sizeof title, "%s no. %lld", world_genre_words[item.genres[0]], (long long)i);
     bool shop = s->conf.shape == SYNTH_RANKINGS;
-    struct ev_field fields[] = {synth_text("title", title),
-                                {.name = SLICE_LIT("genres")},
-                                shop ? synth_number("price", item.price)
-                                     : synth_number("year", 1950 + (int)item.price % 48)};
+    int year = 1950 + (int)item.price % 48;
+    char era[16];
+    snprintf(era, sizeof era, "%d", year / 5 * 5);
+    struct ev_field fields[] = {
+        synth_text("title", title),
+        {.name = SLICE_LIT("genres")},
+        shop ? synth_number("price", item.price) : synth_number("year", year),
+        synth_text("era", era), /* of ratings */
+    };
     fields[1].value.type = EV_STRINGS;
     fields[1].value.strings.v = genres;
     fields[1].value.strings.n = item.n_genres;
-    struct ev_event e = {.fields = fields, .n_fields = 3};
+    struct ev_event e = {.fields = fields, .n_fields = shop ? 3 : 4};
     return push_thing(s, &e, 'i', i, time_us);
 }
 
