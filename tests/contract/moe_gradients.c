@@ -36,8 +36,8 @@ static bool possible(const struct moe_gate_ops *g, int shape) {
     return g->kind != MOE_ROUTE_MERGE || shape == 0 || shape == 3;
 }
 
-static void each(void (*run)(struct fixture *f, const struct moe_gate_ops *g, const char *what), int groups,
-                 int rows, int tasks) {
+static void each_with(uint64_t seed, void (*run)(struct fixture *f, const struct moe_gate_ops *g, const char *what),
+                      int groups, int rows, int tasks) {
     for (int g = 0; moe_gates[g]; g++)
         for (int e = 0; moe_experts[e]; e++)
             for (int s = 0; s < N_SHAPES; s++) {
@@ -46,35 +46,55 @@ static void each(void (*run)(struct fixture *f, const struct moe_gate_ops *g, co
                 if (!possible(moe_gates[g], s))
                     continue;
                 spec(text, sizeof text, shapes[s], moe_gates[g]->name, moe_experts[e]->name);
-                snprintf(what, sizeof what, "%s x %s x shape %d", moe_gates[g]->name,
-                         moe_experts[e]->name, s);
-                fix_batch(&f, groups, rows, tasks, 3);
-                if (CHECK_OK(fix_open(&f, text, tasks, 11)))
+                snprintf(what, sizeof what, "%s x %s x shape %d, seed %d", moe_gates[g]->name,
+                         moe_experts[e]->name, s, (int)seed);
+                fix_batch(&f, groups, rows, tasks, seed);
+                if (CHECK_OK(fix_open(&f, text, tasks, seed + 8)))
                     run(&f, moe_gates[g], what);
                 fix_close(&f);
             }
 }
+static void each(void (*run)(struct fixture *f, const struct moe_gate_ops *g, const char *what), int groups,
+                 int rows, int tasks) {
+    each_with(3, run, groups, rows, tasks);
+}
 
-static void gradient(struct fixture *f, const struct moe_gate_ops *g, const char *what) {
+/* Some row may stand on the border between two choices: then no step is short enough and the check
+ * says nothing. It may be so for one seed, not for all. */
+#define SEEDS 4
+static int unlucky, checked;
+
+static void check_gradient(struct fixture *f, const struct moe_gate_ops *g, const char *what, float dropout) {
     char worst[128] = "";
     double tolerance = g->flags & MOE_GATE_SPARSE ? 3e-2 : 3e-3;
-    double error = fix_gradient_error(f, 0, 5e-3, worst);
+    double error = fix_gradient_error(f, dropout, 5e-3, worst);
+    checked++;
+    if (error == FIX_UNDECIDED) {
+        unlucky++;
+        return;
+    }
     if (!(error < tolerance))
-        printf("\n    %s: %s off by %g\n", what, worst, error);
+        printf("\n    %s, dropout %g: %s off by %g\n", what, (double)dropout, worst, error);
     CU_ASSERT(error < tolerance);
 }
-static void test_gradients(void) { each(gradient, 4, 24, 3); }
-
-static void gradient_dropout(struct fixture *f, const struct moe_gate_ops *g, const char *what) {
-    char worst[128] = "";
-    double error = fix_gradient_error(f, 0.3f, 5e-3, worst);
-    if (!(error < (g->flags & MOE_GATE_SPARSE ? 3e-2 : 3e-3)))
-        printf("\n    %s with dropout: %s off by %g\n", what, worst, error);
-    CU_ASSERT(error < (g->flags & MOE_GATE_SPARSE ? 3e-2 : 3e-3));
+static void gradient(struct fixture *f, const struct moe_gate_ops *g, const char *what) {
+    check_gradient(f, g, what, 0);
 }
-static void test_gradients_with_dropout(void) { each(gradient_dropout, 3, 20, 2); }
-
-static void test_one_of_everything(void) { each(gradient, 1, 1, 1); }
+static void gradient_dropout(struct fixture *f, const struct moe_gate_ops *g, const char *what) {
+    check_gradient(f, g, what, 0.3f);
+}
+static void gradients_of(void (*run)(struct fixture *f, const struct moe_gate_ops *g, const char *what),
+                         int groups, int rows, int tasks) {
+    unlucky = checked = 0;
+    for (uint64_t seed = 3; seed < 3 + SEEDS; seed++)
+        each_with(seed, run, groups, rows, tasks);
+    if (unlucky * 4 > checked)
+        printf("\n    %d of %d checks undecided\n", unlucky, checked);
+    CU_ASSERT(checked > 0 && unlucky * 4 <= checked);
+}
+static void test_gradients(void) { gradients_of(gradient, 4, 24, 3); }
+static void test_gradients_with_dropout(void) { gradients_of(gradient_dropout, 3, 20, 2); }
+static void test_one_of_everything(void) { gradients_of(gradient, 1, 1, 1); }
 
 /* The negative control: a softmax gate whose backward pass is 5 % off must be found. */
 static void wrong_backward(const struct moe_gate *g, const struct moe_gate_io *io,
