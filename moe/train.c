@@ -360,6 +360,11 @@ static enum status run_epochs(struct training *t, struct moe_train_report *repor
         snapshot(t, now);
         held = t->held_rows ? validate(t, now) : -epoch; /* nothing held out: the last is the best */
         report->epochs_run = epoch + 1;
+        if (!isfinite(held)) {
+            status = fail(STATUS_FAILED_PRECONDITION, "epoch %d: the validation loss is not finite",
+                          epoch + 1);
+            break;
+        }
         if (held < best) {
             best = held;
             report->best_epoch = epoch + 1;
