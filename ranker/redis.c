@@ -2,6 +2,7 @@
  * is dropped and made anew after a back-off. Deliberately no pool, no cluster, no TLS (hiredis 0.14
  * has none: put stunnel in front). */
 #include "ranker/redis.h"
+#include <errno.h>
 #include <hiredis/hiredis.h>
 #include <signal.h>
 #include <stdio.h>
@@ -44,6 +45,13 @@ static const char *where(const struct rk_redis *r) {
     return *r->conf->socket ? r->conf->socket : r->conf->host;
 }
 
+static const char *why_lost(const redisContext *c) {
+    if (!c)
+        return "out of memory";
+    return c->err == REDIS_ERR_IO && errno == EAGAIN ? "no answer in time (redis.timeout)"
+                                                     : c->errstr;
+}
+
 /* Drops the connection and puts the next attempt off. */
 static enum status lose(struct rk_redis *r, const char *why) {
     enum status status =
@@ -69,7 +77,7 @@ static enum status reach(struct rk_redis *r) {
                      ? redisConnectUnixWithTimeout(r->conf->socket, wait)
                      : redisConnectWithTimeout(r->conf->host, (int)r->conf->port, wait);
     if (!r->context || r->context->err)
-        return lose(r, r->context ? r->context->errstr : "out of memory");
+        return lose(r, why_lost(r->context));
     if (redisSetTimeout(r->context, wait) != REDIS_OK)
         return lose(r, "no time-out can be set");
     return STATUS_OK;
@@ -80,7 +88,7 @@ static enum status ask(struct rk_redis *r, int n, const char **words, const size
     TRY(reach(r));
     redisReply *reply = redisCommandArgv(r->context, n, words, sizes);
     if (!reply)
-        return lose(r, r->context->errstr);
+        return lose(r, why_lost(r->context));
     if (reply->type == REDIS_REPLY_ERROR) { /* the connection is fine, the command is not */
         enum status status =
             fail(STATUS_UNAVAILABLE, "Redis at %s: %s", where(r), reply->str ? reply->str : "?");
