@@ -301,11 +301,10 @@ void rk_labels_event(struct rk_labels *l, const struct ev_event *e) {
     if (e->kind == EV_RANKING && strcmp(from, "ranking") == 0)
         open_ranking(l, e);
     if (e->kind == EV_INTERACTION) {
-        struct open_example *x = answered(l, e);
+        bool opens = slice_is(e->type, from); /* its own, so it says nothing of an older one */
+        struct open_example *x = opens ? open_interaction(l, e) : answered(l, e);
         if (x)
             mark(l, x, e);
-        if (slice_is(e->type, from))
-            mark(l, open_interaction(l, e), e);
     }
     meet_item(l, e->item);
     for (int i = 0; i < e->n_shown; i++)

@@ -1,0 +1,296 @@
+/* ranker_labels: examples hold what was known just before them, and labels what came of them
+ * within the window; sample spaces, sampled negatives, and bounds. */
+#include <math.h>
+#include <stdio.h>
+#include "ranker/config.h"
+#include "ranker/labels.h"
+#include "tests/support/suite.h"
+
+#define SECOND INT64_C(1000000)
+#define START  (INT64_C(1700000000) * SECOND)
+
+/* One candidate column: interactions with the item so far. One query column: of the user. */
+static const char plan[] = "features:\n"
+                           "  - {name: seen, kind: count, scope: item, on: any}\n"
+                           "  - {name: active, kind: count, scope: user, on: any}\n"
+                           "  - {name: rank_score, kind: number, source: candidate.score}\n";
+
+struct lab {
+    struct rk_config *conf;
+    struct rk_tasks tasks;
+    struct moe_inputs inputs;
+    struct feat_state *state;
+    struct rk_labels *labels;
+    int n_events;
+};
+
+static bool lab_init(struct lab *l, const char *yaml, uint64_t seed) {
+    char text[2048];
+    *l = (struct lab){0};
+    snprintf(text, sizeof text, "%s%s", plan, yaml);
+    if (!CHECK_OK(rk_config_parse(slice_of(text), "l.yaml", NULL, 0, &l->conf)) ||
+        !CHECK_OK(rk_tasks_read(l->conf->root, "l.yaml", &l->conf->arena, &l->tasks)))
+        return false;
+    rk_inputs_from_plan(l->conf->plan, &l->conf->arena, &l->inputs);
+    l->state = feat_state_new(l->conf->plan);
+    l->labels = rk_labels_new(&l->tasks, l->state, &l->inputs, seed);
+    return true;
+}
+
+static void lab_deinit(struct lab *l) {
+    rk_labels_free(l->labels);
+    feat_state_free(l->state);
+    rk_config_free(l->conf);
+}
+
+/* As training does: looked at first, then applied. */
+static void happens(struct lab *l, struct ev_event e) {
+    static char ids[10000][16];
+    char *id = ids[l->n_events % 10000];
+    snprintf(id, 16, "e%d", l->n_events);
+    if (e.id.n == 0)
+        e.id = slice_of(id);
+    e.source = (struct ev_source){0, l->n_events++};
+    CHECK_OK(ev_check(&e));
+    rk_labels_event(l->labels, &e);
+    feat_state_apply(l->state, &e, 1, NULL);
+}
+
+static struct ev_event interaction(const char *type, const char *user, const char *item, int at_s) {
+    return (struct ev_event){.kind = EV_INTERACTION,
+                             .event_time_us = START + at_s * SECOND,
+                             .user = slice_of(user),
+                             .item = slice_of(item),
+                             .type = slice_of(type)};
+}
+
+static void rates(struct lab *l, const char *user, const char *item, int at_s, double value) {
+    const struct ev_field field = {SLICE_LIT("value"), {.type = EV_NUMBER, .number = value}};
+    struct ev_event e = interaction("rating", user, item, at_s);
+    e.fields = &field;
+    e.n_fields = 1;
+    happens(l, e);
+}
+
+static void does(struct lab *l, const char *type, const char *user, const char *item, int at_s,
+                 const char *ranking) {
+    struct ev_event e = interaction(type, user, item, at_s);
+    e.ranking = slice_of(ranking);
+    happens(l, e);
+}
+
+static void is_shown(struct lab *l, const char *id, const char *user, int at_s, const char *a,
+                     const char *b, const char *c) {
+    const struct ev_field score = {SLICE_LIT("score"), {.type = EV_NUMBER, .number = 0.5}};
+    const struct ev_shown shown[] = {{.item = slice_of(a), .fields = &score, .n_fields = 1},
+                                     {.item = slice_of(b)},
+                                     {.item = slice_of(c)}};
+    happens(l, (struct ev_event){.kind = EV_RANKING,
+                                 .id = slice_of(id),
+                                 .event_time_us = START + at_s * SECOND,
+                                 .user = slice_of(user),
+                                 .shown = shown,
+                                 .n_shown = 3});
+}
+
+static float label(const struct moe_examples *x, int row, int task) {
+    return x->labels[row * x->n_tasks + task];
+}
+
+static int column(const struct lab *l, const char *name) {
+    for (int i = 0; i < l->inputs.cand_columns; i++)
+        if (strcmp(l->inputs.cand_names[i], name) == 0)
+            return i;
+    CU_FAIL("no such column");
+    return 0;
+}
+
+static float cell(const struct lab *l, const struct moe_examples *x, int row, const char *name) {
+    return x->cand[row * l->inputs.cand_columns + column(l, name)];
+}
+
+static void test_rows_hold_what_was_known_before(void) {
+    struct lab l;
+    if (!lab_init(&l,
+                  "examples: {from: rating}\n"
+                  "tasks:\n"
+                  "  - {name: like, positive: rating where value >= 4}\n"
+                  "  - {name: love, positive: rating where value >= 5}\n",
+                  1))
+        return;
+    for (int i = 0; i < 6; i++)
+        rates(&l, i % 2 ? "u1" : "u2", "a", i, i);
+    struct moe_examples *x = rk_labels_finish(l.labels);
+    CU_ASSERT_EQUAL_FATAL(x->n_rows, 6);
+    CU_ASSERT_EQUAL(x->n_groups, 6);
+    for (int i = 0; i < 6; i++) {
+        CU_ASSERT_EQUAL(cell(&l, x, i, "seen"), (float)i); /* ratings of the item before */
+        CU_ASSERT_EQUAL(x->query[i], (float)(i / 2));      /* of the user before */
+        CU_ASSERT(isnan(cell(&l, x, i, "rank_score")));
+        CU_ASSERT_EQUAL(label(x, i, 0), (float)(i >= 4));
+        CU_ASSERT_EQUAL(label(x, i, 1), (float)(i >= 5));
+        CU_ASSERT_EQUAL(x->time_us[i], START + i * SECOND);
+    }
+    moe_examples_free(x);
+    lab_deinit(&l);
+}
+
+static const char shop[] = "examples: {from: ranking, window: 60s}\n"
+                           "tasks:\n"
+                           "  - {name: click, positive: click}\n"
+                           "  - {name: order, positive: order, given: click}\n";
+
+static void test_rankings_join_what_answered_them(void) {
+    struct lab l;
+    if (!lab_init(&l, shop, 1))
+        return;
+    is_shown(&l, "r1", "u1", 0, "a", "b", "c");
+    does(&l, "click", "u1", "b", 5, "r1");
+    does(&l, "click", "u1", "c", 6, "r1");
+    does(&l, "order", "u1", "c", 7, "r1");
+    does(&l, "click", "u1", "a", 61, "r1"); /* a second too late */
+    does(&l, "click", "u1", "b", 10, "r9"); /* answers another */
+    does(&l, "click", "u1", "z", 10, "r1"); /* was not shown */
+    struct moe_examples *x = rk_labels_finish(l.labels);
+    CU_ASSERT_EQUAL_FATAL(x->n_rows, 3);
+    CU_ASSERT_EQUAL(x->n_groups, 1);
+    const float clicks[] = {0, 1, 1};
+    for (int i = 0; i < 3; i++) {
+        CU_ASSERT_EQUAL(label(x, i, 0), clicks[i]);
+        CU_ASSERT_EQUAL(cell(&l, x, i, "seen"), 0); /* the clicks came after */
+    }
+    CU_ASSERT(isnan(label(x, 0, 1))); /* not clicked: outside the sample space */
+    CU_ASSERT_EQUAL(label(x, 1, 1), 0);
+    CU_ASSERT_EQUAL(label(x, 2, 1), 1);
+    CU_ASSERT_EQUAL(cell(&l, x, 0, "rank_score"), 0.5f); /* of the ranking, as a request's column */
+    CU_ASSERT(isnan(cell(&l, x, 1, "rank_score")));
+    CU_ASSERT_EQUAL(x->group_key[0], feat_user_key((struct slice){0}, SLICE_LIT("u1")));
+    moe_examples_free(x);
+    lab_deinit(&l);
+}
+
+static void test_an_interaction_before_its_ranking_answers_nothing(void) {
+    struct lab l;
+    if (!lab_init(&l, shop, 1))
+        return;
+    is_shown(&l, "r1", "u1", 100, "a", "b", "c");
+    does(&l, "click", "u1", "a", 99, "r1"); /* its time is before: a clock was wrong */
+    struct moe_examples *x = rk_labels_finish(l.labels);
+    CU_ASSERT_EQUAL(label(x, 0, 0), 0);
+    moe_examples_free(x);
+    lab_deinit(&l);
+}
+
+static void test_negatives_are_known_items_in_open_spaces_only(void) {
+    struct lab l;
+    if (!lab_init(&l,
+                  "examples: {from: rating, negatives: 3}\n"
+                  "tasks:\n"
+                  "  - {name: like, positive: rating where value >= 4}\n"
+                  "  - {name: pick, positive: rating, space: all}\n",
+                  7))
+        return;
+    const char *const names[] = {"a", "b", "c", "d", "e", "f", "g", "h"};
+    for (int i = 0; i < 8; i++)
+        rates(&l, "u1", names[i], i, 5);
+    struct moe_examples *x = rk_labels_finish(l.labels);
+    CU_ASSERT_EQUAL(x->n_groups, 8);
+    int row = 0, negatives = 0;
+    for (int g = 0; g < 8; g++) {
+        CU_ASSERT_EQUAL(label(x, row, 0), 1);
+        CU_ASSERT_EQUAL(label(x, row, 1), 1);
+        CU_ASSERT_EQUAL(cell(&l, x, row, "seen"), 0); /* each film is rated once */
+        for (row++; row < x->n_rows && x->group[row] == g; row++, negatives++) {
+            CU_ASSERT(isnan(label(x, row, 0)));
+            CU_ASSERT_EQUAL(label(x, row, 1), 0);
+            CU_ASSERT_EQUAL(cell(&l, x, row, "seen"), 1); /* known: met before, and not this one */
+        }
+        CU_ASSERT(g > 0 || row == 1); /* nothing was known before the first */
+        CU_ASSERT(g < 4 || negatives > 0);
+    }
+    moe_examples_free(x);
+    lab_deinit(&l);
+}
+
+static struct moe_examples *draw(uint64_t seed) {
+    struct lab l;
+    struct moe_examples *x = NULL;
+    if (!lab_init(&l,
+                  "examples: {from: rating, negatives: 2}\n"
+                  "tasks: [{name: pick, positive: rating, space: all}]\n",
+                  seed))
+        return NULL;
+    char names[100][8];
+    for (int i = 0; i < 100; i++) {
+        snprintf(names[i], sizeof names[i], "i%d", i % 40);
+        rates(&l, "u", names[i], i, 3);
+    }
+    x = rk_labels_finish(l.labels);
+    x->inputs = (struct moe_inputs){.cand_columns = l.inputs.cand_columns};
+    lab_deinit(&l);
+    return x;
+}
+
+static void test_equal_seeds_draw_equally(void) {
+    struct moe_examples *a = draw(3), *b = draw(3), *c = draw(4);
+    CU_ASSERT_EQUAL_FATAL(a->n_rows, b->n_rows);
+    size_t bytes = (size_t)a->n_rows * (size_t)a->inputs.cand_columns * sizeof(float);
+    CU_ASSERT_EQUAL(memcmp(a->cand, b->cand, bytes), 0);
+    CU_ASSERT(c->n_rows != a->n_rows || memcmp(a->cand, c->cand, bytes) != 0);
+    moe_examples_free(a);
+    moe_examples_free(b);
+    moe_examples_free(c);
+}
+
+static void test_open_examples_are_bounded(void) {
+    struct lab l;
+    if (!lab_init(&l,
+                  "examples: {from: ranking, window: 1h, open_max: 10}\n"
+                  "tasks: [{name: click, positive: click}]\n",
+                  1))
+        return;
+    char ids[50][8];
+    for (int i = 0; i < 50; i++) {
+        snprintf(ids[i], sizeof ids[i], "r%d", i);
+        is_shown(&l, ids[i], "u1", i, "a", "b", "c");
+    }
+    does(&l, "click", "u1", "a", 51, "r0"); /* closed early, to make room */
+    does(&l, "click", "u1", "a", 51, "r49");
+    struct moe_examples *x = rk_labels_finish(l.labels);
+    CU_ASSERT_EQUAL_FATAL(x->n_rows, 150);
+    CU_ASSERT_EQUAL(label(x, 0, 0), 0);
+    CU_ASSERT_EQUAL(label(x, 147, 0), 1);
+    moe_examples_free(x);
+    lab_deinit(&l);
+}
+
+static void test_mistakes_name_the_place(void) {
+    static const struct {
+        const char *yaml, *says;
+    } wrong[] = {
+        {"examples: {from: rating}\n", "'tasks'"},
+        {"tasks: [{name: like, positive: rating}]\n", "examples.from"},
+        {"examples: {from: rating}\ntasks: [{name: like}]\n", "tasks[0].positive"},
+        {"examples: {from: r}\ntasks: [{name: a, positive: rating where value >< 4}]\n",
+         "tasks[0]"},
+        {"examples: {from: r}\ntasks: [{name: a, positive: r}, {name: a, positive: r}]\n", "both"},
+        {"examples: {form: r}\ntasks: [{name: a, positive: r}]\n", "did you mean 'from'?"},
+        {"examples: {from: r}\ntasks: [{name: a, positiv: r}]\n", "did you mean 'positive'?"},
+        {"examples: {from: r}\ntasks: [{name: a, positive: r, space: al}]\n", "observed|all"},
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        struct rk_config *c = NULL;
+        struct rk_tasks tasks;
+        if (!CHECK_OK(rk_config_parse(slice_of(wrong[i].yaml), "l.yaml", NULL, 0, &c)))
+            continue;
+        CHECK_FAILS(rk_tasks_read(c->root, "l.yaml", &c->arena, &tasks), STATUS_INVALID_ARGUMENT,
+                    wrong[i].says);
+        rk_config_free(c);
+    }
+}
+
+SUITE("ranker_labels", TEST(test_rows_hold_what_was_known_before),
+      TEST(test_rankings_join_what_answered_them),
+      TEST(test_an_interaction_before_its_ranking_answers_nothing),
+      TEST(test_negatives_are_known_items_in_open_spaces_only), TEST(test_equal_seeds_draw_equally),
+      TEST(test_open_examples_are_bounded), TEST(test_mistakes_name_the_place))
