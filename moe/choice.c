@@ -105,7 +105,7 @@ static void sift(uint64_t *v, int at, int n) {
         v[child] = t;
     }
 }
-static void sort_keys(uint64_t *v, int n) {
+void moe_sort_keys(uint64_t *v, int n) {
     for (int i = n / 2 - 1; i >= 0; i--)
         sift(v, i, n);
     for (int i = n - 1; i > 0; i--) {
@@ -127,7 +127,7 @@ static void serve_order(bool by_weight, int from, int rows, int picked, int n, c
         order[i] = (uint64_t)~bits << 32 | (uint32_t)r;
     }
     if (by_weight)
-        sort_keys(order, rows);
+        moe_sort_keys(order, rows);
 }
 
 static void limit_scope(const struct moe_capacity_conf *c, int from, int rows, int k, int picked,
@@ -158,8 +158,7 @@ void moe_choice_limit(const struct moe_capacity_conf *c, const struct moe_rows *
         return;
     }
     for (int from = 0, to; from < x->n_rows; from = to) {
-        for (to = from + 1; to < x->n_rows && x->group[to] == x->group[from];)
-            to++;
+        to = moe_rows_group_end(x, from);
         limit_scope(c, from, to - from, k, picked, n, s, w);
     }
 }

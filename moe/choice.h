@@ -52,6 +52,14 @@ void moe_capacity_shape(struct moe_gate *g, const struct moe_capacity_conf *c);
 void moe_choice_bind(int k, int n, const struct moe_plan *plan, struct moe_work *work,
                      struct moe_choice *s);
 
+/* One past the last row of the request that row `from` begins. */
+static inline int moe_rows_group_end(const struct moe_rows *x, int from) {
+    int to = from + 1;
+    while (to < x->n_rows && x->group[to] == x->group[from])
+        to++;
+    return to;
+}
+void moe_sort_keys(uint64_t *v, int n); /* ascending, in place */
 /* pick [k]: indices of the k greatest of score [n], best first. k <= n. */
 void moe_top(int k, int n, const float *score, int *pick);
 /* s->pick for all rows; score [rows x n]. groups NULL or groups->n 0: no limit. */

@@ -196,6 +196,13 @@ static inline float *lab_w(struct lab *l) {
 static inline float *lab_buffers(struct lab *l) {
     return l->buffer < 0 ? NULL : moe_params_at(&l->p, l->p.v, l->buffer, 0);
 }
+/* Adds noise to all parameters: off zero, into kinks and saturation. */
+static inline void lab_shake(struct lab *l, double by, uint64_t seed) {
+    struct rng r;
+    rng_init(&r, seed);
+    for (size_t i = 0; i < l->g.params.floats; i++)
+        lab_w(l)[i] += (float)(by * rng_normal(&r));
+}
 /* A field of the parameters or buffers by name; NULL: there is none. */
 static inline float *lab_field(struct lab *l, const char *name) {
     for (int i = 0; i < l->g.params.n; i++)
@@ -279,7 +286,7 @@ static inline uint64_t lab_support(const struct lab *l) {
 }
 
 struct lab_check {
-    double worst;         /* |analytic - difference| / (1 + norm) */
+    double worst;         /* |analytic - difference| / (0.1 + norm) */
     int checked, skipped; /* skipped: the choice changed within +-step, a kink */
 };
 /* The central difference by v; false: the choice changes within the step. */
@@ -310,9 +317,9 @@ static inline void lab_check_run(struct lab *l, bool training, float *v, const f
             out->skipped++;
             continue;
         }
-        double error = fabs(got - (double)grad[i]) / (1 + norm);
+        double error = fabs(got - (double)grad[i]) / (0.1 + norm);
         if (error > 2e-4 && lab_difference(l, training, &v[i], step / 8, &finer))
-            error = fmin(error, fabs(finer - (double)grad[i]) / (1 + norm));
+            error = fmin(error, fabs(finer - (double)grad[i]) / (0.1 + norm));
         if (!(error <= out->worst))
             out->worst = isnan(error) ? INFINITY : error;
         out->checked++;

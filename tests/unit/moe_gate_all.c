@@ -22,6 +22,20 @@ static const struct variant variants[] = {
              "\"temperature\":0.5}"},
     {"topk", "{\"capacity\":1,\"priority\":\"weight\",\"dropout\":0.3}"},
     {"topk", "{\"capacity\":0.8,\"capacity_in\":\"always\",\"aux_over\":\"step\"}"},
+    {"cosine", "{\"renormalise\":true,\"k\":3,\"dim\":3,\"aux_loss\":1}"},
+    {"cosine", "{\"temperature\":0.1,\"order\":\"topk_softmax\",\"scale\":0.5}"},
+    {"relu", "{\"lambda\":0.5,\"bias\":true,\"k\":1.5}"},
+    {"relu", "{\"lambda\":0.3,\"balance\":false}"},
+    {"dselectk", "{\"gamma\":2,\"entropy_loss\":0.7,\"reach_loss\":0.4,\"k\":3}"},
+    {"dselectk", "{\"gamma\":1.2,\"entropy_loss\":0.7,\"reach_loss\":0.4,"
+                 "\"per_example\":false}"},
+    {"hash", "{\"input\":\"item\",\"buckets\":16}"},
+    {"segment", "{\"input\":\"segment\",\"values\":[10,20,40]}"},
+    {"expert_choice", "{\"capacity\":1.2,\"z_loss\":0.1,\"dropout\":0.2}"},
+    {"base_assign", "{\"dropout\":0.2,\"temperature\":0.5}"},
+    {"sinkhorn", "{\"k\":3,\"dropout\":0.2,\"z_loss\":0.1}"},
+    {"soft", "{\"slots\":2,\"scale\":3}"},
+    {"smear", "{\"z_loss\":0.2,\"dropout\":0.3,\"jitter\":0.2}"},
     {"switch", "{\"jitter\":0.2,\"z_loss\":0.1,\"capacity\":1.25,\"aux_loss\":1}"},
     {"gshard", "{\"capacity\":1,\"aux_loss\":1,\"random_second\":false}"},
 };
@@ -48,6 +62,7 @@ static void each(void (*run)(struct lab *l, const char *what), struct lab_size s
 static const struct lab_size usual = {3, 4, 6, 4, 22};
 
 static void gradients(struct lab *l, const char *what) {
+    lab_shake(l, 0.3, 8);
     struct lab_check training = lab_check(l, true, 2e-3), inference = lab_check(l, false, 2e-3);
     if (getenv("LAB_SHOW"))
         printf("%s: %g %g checked %d skipped %d\n", what, training.worst, inference.worst,

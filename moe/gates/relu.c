@@ -1,0 +1,149 @@
+/* relu.c: ReMoE (Wang et al., ICLR 2025): w = ReLU(x W), no softmax, no fixed k: rows take as many
+ * experts as they need. A controller holds the mean share of zeros at 1 - k / N:
+ *
+ *     loss = lambda mean_t sum_e f_e w_te,  f_e = N / (k T) #{t: w_te > 0}   (no gradient through
+ * f) after a step: lambda *= alpha if too few were zero, else lambda /= alpha
+ *
+ * lambda stands in the buffers, so that a checkpoint continues where it was. Each gate has its own
+ * (the paper: one for all layers). A row may lose all its experts, and a whole gate may: then no
+ * gradient comes back. Both are counted, and `alarm` says so; keep shared experts or a wide term.
+ */
+#include <math.h>
+#include "moe/router.h"
+#include "moe/vec.h"
+
+enum { LAMBDA, SPARSITY, ZERO_ROWS, ALARM, STATE }; /* buffers */
+enum { ACTIVE, ROWS, ROWS_WITHOUT, STATS };         /* statistics */
+/* far beyond any use; keeps fp32 from sticking at 0 or infinity */
+#define LAMBDA_MIN 1e-20f
+#define LAMBDA_MAX 1e6f
+
+struct conf {
+    bool bias, balance;
+    double k, lambda, alpha, alarm;
+};
+static const struct conf_item items[] = {
+    CONF_FLOAT(struct conf, k, "k", "2", 0.01, 512, "experts", "mean number of experts of a row"),
+    CONF_FLOAT(struct conf, lambda, "lambda", "1e-8", 1e-20, 1, NULL,
+               "weight of the penalty at the start"),
+    CONF_FLOAT(struct conf, alpha, "alpha", "1.2", 1, 2, NULL,
+               "factor of a step of the controller: 1 holds lambda, 1.5 swings"),
+    CONF_BOOL(struct conf, balance, "balance", "true",
+              "the penalty weighs experts by their load; false: plain L1"),
+    CONF_BOOL(struct conf, bias, "bias", "false", "the logits have a bias"),
+    CONF_FLOAT(struct conf, alarm, "alarm", "0.5", 0, 1, NULL,
+               "share of rows without any expert that raises the alarm"),
+    CONF_END};
+
+struct saved {
+    struct moe_router_conf conf; /* the router's: nothing random */
+    struct moe_router router;
+    float *f; /* [n] */
+};
+
+static struct moe_router_conf router_conf(const struct moe_gate *g) {
+    return (struct moe_router_conf){.bias = ((const struct conf *)g->conf)->bias, .temperature = 1};
+}
+
+static enum status shape(struct moe_gate *g, struct conf_place place, struct arena *a) {
+    const struct conf *c = g->conf;
+    struct moe_router_conf router = router_conf(g);
+    (void)place;
+    (void)a;
+    moe_router_shape(g, &router, g->n_experts);
+    moe_layout_add(&g->buffers, "lambda", 1, 1, MOE_INIT_CONST, (float)c->lambda);
+    moe_layout_add(&g->buffers, "sparsity", 1, 1, MOE_INIT_ZERO, 0);
+    moe_layout_add(&g->buffers, "zero_rows", 1, 1, MOE_INIT_ZERO, 0);
+    moe_layout_add(&g->buffers, "alarm", 1, 1, MOE_INIT_ZERO, 0);
+    g->n_stats = STATS;
+    return STATUS_OK;
+}
+
+static void *bind(const struct moe_gate *g, const struct moe_plan *plan, struct moe_work *work) {
+    struct saved s = {.conf = router_conf(g)}, *out = moe_work_take_bytes(work, sizeof s);
+    moe_router_bind(&s.conf, g->dq, g->in, g->n_experts, plan, work, &s.router);
+    s.f = moe_work_take(work, (size_t)g->n_experts);
+    if (out)
+        *out = s;
+    return out;
+}
+
+/* f [n], or ones */
+static void loads(const struct conf *c, int rows, int n, const float *w, float *f) {
+    for (int e = 0; e < n; e++)
+        f[e] = c->balance ? 0 : 1;
+    for (int r = 0; r < rows && c->balance; r++)
+        for (int e = 0; e < n; e++)
+            f[e] += w[(size_t)r * (size_t)n + (size_t)e] > 0;
+    for (int e = 0; e < n && c->balance; e++)
+        f[e] *= (float)(n / (c->k * rows));
+}
+
+static void forward(const struct moe_gate *g, const struct moe_gate_io *io,
+                    const struct moe_rows *x, struct moe_pass *pass, struct moe_route *route) {
+    struct saved *s = io->saved;
+    int n = g->n_experts;
+    size_t all = (size_t)x->n_rows * (size_t)n;
+    double sum = 0;
+    moe_router_forward(&s->conf, n, io->w, x, pass, &s->router);
+    moe_vec_act(MOE_ACT_RELU, all, s->router.h, route->w);
+    if (!pass->training)
+        return;
+    loads(g->conf, x->n_rows, n, route->w, s->f);
+    for (size_t i = 0; i < all; i++)
+        sum += (double)s->f[i % (size_t)n] * (double)route->w[i];
+    if (x->n_rows)
+        pass->aux += (double)pass->share * (double)io->buffers[LAMBDA] * sum / x->n_rows;
+}
+
+static void count(int rows, int n, const float *w, float *stats) {
+    for (int r = 0; r < rows; r++) {
+        int active = 0;
+        for (int e = 0; e < n; e++)
+            active += w[(size_t)r * (size_t)n + (size_t)e] > 0;
+        stats[ACTIVE] += (float)active;
+        stats[ROWS] += 1;
+        stats[ROWS_WITHOUT] += active == 0;
+    }
+}
+
+static void backward(const struct moe_gate *g, const struct moe_gate_io *io,
+                     const struct moe_rows *x, struct moe_pass *pass, const struct moe_route *route,
+                     struct moe_route *d, float *dw, float *stats, const struct moe_rows_grad *dx) {
+    struct saved *s = io->saved;
+    int n = g->n_experts;
+    float by =
+        pass->training && x->n_rows ? pass->share * io->buffers[LAMBDA] / (float)x->n_rows : 0;
+    for (size_t i = 0; i < (size_t)x->n_rows * (size_t)n; i++)
+        d->w[i] = route->w[i] > 0 ? d->w[i] + (by > 0 ? by * s->f[i % (size_t)n] : 0) : 0;
+    if (pass->training)
+        count(x->n_rows, n, route->w, stats);
+    moe_router_backward(&s->conf, n, io->w, x, pass, &s->router, d->w, dw, dx);
+}
+
+static void after_step(const struct moe_gate *g, const float *stats, float *buffers) {
+    const struct conf *c = g->conf;
+    if (stats[ROWS] == 0)
+        return;
+    float target = fmaxf(0, 1 - (float)c->k / (float)g->n_experts);
+    float sparsity = 1 - stats[ACTIVE] / (stats[ROWS] * (float)g->n_experts);
+    float lambda = buffers[LAMBDA] * (sparsity < target ? (float)c->alpha : 1 / (float)c->alpha);
+    buffers[LAMBDA] = fminf(fmaxf(lambda, LAMBDA_MIN), LAMBDA_MAX);
+    buffers[SPARSITY] = sparsity;
+    buffers[ZERO_ROWS] = stats[ROWS_WITHOUT] / stats[ROWS];
+    buffers[ALARM] = stats[ACTIVE] == 0 || buffers[ZERO_ROWS] > (float)c->alarm;
+}
+
+const struct moe_gate_ops moe_gate_relu = {
+    .name = "relu",
+    .doc = "ReLU of the logits, sparsity held by a controller (ReMoE, ICLR 2025)",
+    .kind = MOE_ROUTE_WEIGHTS,
+    .flags = MOE_GATE_SPARSE,
+    .items = items,
+    .conf_bytes = sizeof(struct conf),
+    .shape = shape,
+    .bind = bind,
+    .forward = forward,
+    .backward = backward,
+    .after_step = after_step,
+};
