@@ -8,7 +8,7 @@
 #include <string.h>
 
 #define UNITS     65536.0
-#define VALUE_MAX 1e9 /* larger values are cut: 2^63 units hold 1e5 events of them */
+#define VALUE_MAX 1e6 /* larger values are cut: 2^63 units hold 1e8 events of them */
 
 struct params {
     const char *on_text, *value_field, *prior_text;
