@@ -113,7 +113,9 @@ static const struct verb verb = {
         "Runs a Kafka broker in memory (librdkafka's mock cluster) on a free loopback port, prints "
         "its address and runs until SIGTERM or SIGINT. Producers, consumer groups and offsets "
         "work; nothing is kept when it ends, and of each partition only the newest 5 MiB or "
-        "100000 batches are held. For trying things out and for tests, never for data.",
+        "100000 batches are held. A group whose last member has left can be joined again only "
+        "after its session time-out (45 s; kafka.properties: session.timeout.ms=6000), so give "
+        "each process a group of its own. For trying things out and for tests, never for data.",
     .example = "moerank dev-broker --address-file /tmp/kafka &\n"
                "moerank serve --config moerank.yaml --set kafka.brokers=$(cat /tmp/kafka)",
     .items = items,

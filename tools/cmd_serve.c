@@ -2,6 +2,7 @@
  * started, and stopped by a signal. */
 #include <signal.h>
 #include <stdio.h>
+#include <string.h>
 #include "base/log.h"
 #include "ranker/service.h"
 #include "tools/options.h"
@@ -12,12 +13,18 @@ struct options {
 };
 static const struct conf_item items[] = {OPTION_CONFIG(struct options, config), CONF_END};
 
+/* Where it really listens: a port 0 of the settings has become one. */
 static void announce(const struct rk_config *c, const struct rk_service *s, bool json) {
-    int port = rk_service_port(s);
+    const char *listen = c->grpc.listen, *colon = strrchr(listen, ':');
+    bool is_path = strncmp(listen, "unix:", 5) == 0;
+    int port = rk_service_port(s),
+        host = is_path || !colon ? (int)strlen(listen) : (int)(colon - listen);
     if (json)
-        printf("{\"listen\":\"%s\",\"port\":%d}\n", c->grpc.listen, port);
+        printf("{\"listen\":\"%.*s\",\"port\":%d}\n", host, listen, port);
+    else if (is_path)
+        printf("listening on %s\n", listen);
     else
-        printf("listening on %s (port %d)\n", c->grpc.listen, port);
+        printf("listening on %.*s:%d\n", host, listen, port);
     fflush(stdout);
 }
 
