@@ -24,7 +24,7 @@ THIRD_PARTY = [  # header, the only files that may include it
     ("*.pb-c.h", ["proto/*.c"]),
     ("librdkafka/*", ["ranker/kafka*.c", "tools/cmd_dev_broker.c"]),
     ("grpc/*", ["ranker/rpc_server*.c", "ranker/rpc_client*.c"]),
-    ("hiredis/*", ["ranker/redis.c", "features/store_redis.c"]),
+    ("hiredis/*", ["ranker/redis.c", "features/redis*.c"]),
     ("protobuf-c/*", ["proto/*.c"]),
     ("cblas.h", ["moe/blas.c"]),
     ("openblas*", ["moe/blas.c"]),
