@@ -17,7 +17,7 @@
 
 static const struct slice no_tenant = {NULL, 0};
 
-enum { MEMORY_LISTS_MAX = 100000, POOL_SHARE = 20 };
+enum { MEMORY_LISTS_MAX = 100000, POOL_SHARE = 20, USUAL_ITEMS = 10 };
 
 struct job {
     struct job *next;
@@ -232,7 +232,8 @@ static enum status recommend(struct rk_list_worker *w, const struct rk_bundle *b
                              const struct rpc_recommend_request *request, int64_t now_us,
                              struct rpc_recommend_response *out) {
     const struct rk_nearline_conf *c = &w->nearline->conf->nearline;
-    int wanted = request->n > 0 ? request->n : 10;
+    int usual = c->list_n < USUAL_ITEMS ? (int)c->list_n : USUAL_ITEMS;
+    int wanted = request->n > 0 ? request->n : usual;
     if (!find(w, b, a, request->user, wanted, out)) {
         int top = wanted > c->list_n ? wanted : (int)c->list_n;
         TRY(rank_list(w, b, request->user, top, now_us, out));

@@ -42,6 +42,8 @@ struct lab {
     char names[LAB_ITEMS][8];
 };
 
+static inline int lab_item(int i) { return (i * 7 + i / LAB_ITEMS) % LAB_ITEMS; }
+
 /* Rating number i: who, what and how much follow from the number. */
 static inline struct ev_event lab_event(const struct lab *l, int i, struct ev_field *value,
                                         char *id, const char *user) {
@@ -52,7 +54,7 @@ static inline struct ev_event lab_event(const struct lab *l, int i, struct ev_fi
                              .id = slice_of(id),
                              .event_time_us = LAB_START + i * INT64_C(1000000),
                              .user = slice_of(user),
-                             .item = l->items[i * i % LAB_ITEMS],
+                             .item = l->items[lab_item(i)],
                              .type = SLICE_LIT("rating"),
                              .fields = value,
                              .n_fields = 1,
