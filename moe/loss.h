@@ -1,10 +1,45 @@
-/* loss.h: binary cross-entropy over tasks. A label may be soft (0..1); NaN: the row is outside the
- * task's sample space and adds nothing. */
+/* loss.h: losses on logits and their gradients. A label that is NaN puts the row outside the task's
+ * sample space: it adds nothing.
+ *
+ *     bce        cross-entropy; labels 0..1, soft ones allowed
+ *     focal      bce x (1 - p of the label)^gamma: hard rows count more (Lin et al., ICCV 2017)
+ *     mse        (z - y)^2 / 2: the output is the number itself, not a probability
+ *     huber      the same up to a difference of delta, linear beyond
+ *     listwise   cross-entropy of a softmax over the rows of a group (slate) with the labels' shares
+ *                (ListNet, Cao et al., ICML 2007); a group of n rows weighs n
+ *     pairwise   beside any of them, within a user: loss_pairs.c */
 #pragma once
 #include <stdint.h>
 
-/* Sum over rows and tasks of scale[t] * weight[r] * bce. logits, labels, dlogits [rows x tasks];
- * weight [rows] or NULL; scale [tasks]; dlogits NULL: loss only. */
+enum moe_loss_kind { MOE_LOSS_BCE, MOE_LOSS_FOCAL, MOE_LOSS_MSE, MOE_LOSS_HUBER, MOE_LOSS_LISTWISE };
+struct moe_loss_conf {
+    int kind; /* enum moe_loss_kind */
+    double gamma, delta, smooth;
+};
+#define MOE_LOSS_ITEMS(st, f)                                                                      \
+    CONF_ENUM(st, f.kind, "loss", "bce", "bce|focal|mse|huber|listwise", "what is minimised"),     \
+        CONF_FLOAT(st, f.gamma, "gamma", "2", 0, 10, NULL, "focal: how much easy rows lose"),      \
+        CONF_FLOAT(st, f.delta, "delta", "1", 0, 1e6, NULL,                                        \
+                   "huber: differences beyond it count linearly; 0: none do"),                                 \
+        CONF_FLOAT(st, f.smooth, "smooth", "0", 0, 0.5, NULL,                                      \
+                   "bce, focal: labels are drawn so much towards one half (half of it each way)")
+
+/* Whether the output is a probability: sigmoid of the logit. Else it is the logit itself. */
+static inline int moe_loss_is_probability(const struct moe_loss_conf *c) {
+    return c->kind != MOE_LOSS_MSE && c->kind != MOE_LOSS_HUBER;
+}
+/* The labels a loss can be given. */
+void moe_loss_labels(const struct moe_loss_conf *c, double *low, double *high);
+
+/* Sum over rows and tasks of scale[t] * weight[r] * loss of t. loss [tasks], NULL: all bce. logits,
+ * labels, dlogits [rows x tasks]; weight [rows] or NULL; group [rows] ascending, for listwise, NULL:
+ * each row its own; scale [tasks]; dlogits NULL: loss only. each [tasks]: the sums by task without
+ * scale, may be NULL. */
+double moe_loss_tasks(int rows, int tasks, const struct moe_loss_conf *loss, const float *logits,
+                      const float *labels, const float *weight, const int *group,
+                      const float *scale, float *dlogits, double *each);
+
+/* The same for cross-entropy alone. */
 double moe_loss_bce(int rows, int tasks, const float *logits, const float *labels,
                     const float *weight, const float *scale, float *dlogits);
 

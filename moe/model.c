@@ -113,6 +113,7 @@ static enum status copy_tasks(struct moe_model *m, const char *const *tasks, int
     m->n_tasks = n;
     m->tasks = ARENA_ARRAY(&m->arena, const char *, n);
     m->task_weight = ARENA_ARRAY(&m->arena, float, n);
+    m->task_loss = ARENA_ARRAY(&m->arena, struct moe_loss_conf, n);
     for (int t = 0; t < n; t++) {
         size_t length = tasks[t] ? strlen(tasks[t]) : 0;
         if (length < 1 || length > NAME_MAX_LENGTH || strcmp(tasks[t], "shared") == 0)

@@ -50,10 +50,12 @@ static const struct conf_item table_items[] = {
 struct task_conf {
     const char *name;
     double weight;
+    struct moe_loss_conf loss;
 };
 static const struct conf_item task_items[] = {
     CONF_STRING(struct task_conf, name, "name", NULL, "name"),
     CONF_FLOAT(struct task_conf, weight, "weight", "1", 0, 1e6, NULL, "weight of the loss"),
+    MOE_LOSS_ITEMS(struct task_conf, loss),
     CONF_END};
 struct inputs_conf {
     struct conf_strings query, cand;
@@ -115,7 +117,7 @@ static void put_meta(const struct moe_model *m, struct moe_st_writer *w) {
     json_begin(&j, &text);
     json_array(&j);
     for (int t = 0; t < m->n_tasks; t++) {
-        struct task_conf c = {m->tasks[t], (double)m->task_weight[t]};
+        struct task_conf c = {m->tasks[t], (double)m->task_weight[t], m->task_loss[t]};
         json_object(&j);
         conf_write_json(task_items, &c, &j);
         json_object_end(&j);
@@ -169,6 +171,7 @@ struct loading {
     struct moe_inputs inputs;
     const char *tasks[64];
     float weights[64];
+    struct moe_loss_conf losses[64];
     int n_tasks;
     struct moe_encode encode[MOE_SIDES];
     int used; /* tensors */
@@ -243,6 +246,7 @@ static enum status load_tasks(struct loading *l) {
         TRY(as_loss(l, conf_read(task_items, n, (struct conf_place){"metadata", "tasks"}, NULL, &c,
                                  &l->arena)));
         l->tasks[l->n_tasks] = c.name;
+        l->losses[l->n_tasks] = c.loss;
         l->weights[l->n_tasks++] = (float)c.weight;
     }
     return STATUS_OK;
@@ -321,8 +325,10 @@ static enum status load_numbers(struct loading *l, struct moe_model *m) {
 
 static enum status finish(struct loading *l, struct moe_model *m) {
     TRY(load_numbers(l, m));
-    for (int t = 0; t < m->n_tasks; t++)
+    for (int t = 0; t < m->n_tasks; t++) {
         m->task_weight[t] = l->weights[t];
+        m->task_loss[t] = l->losses[t];
+    }
     for (const struct node *n = l->st.meta->first; n; n = n->next)
         if (strncmp(n->key.p, META_PREFIX, strlen(META_PREFIX)) == 0)
             moe_model_meta_set(m, n->key.p + strlen(META_PREFIX), n->text.p);

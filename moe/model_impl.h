@@ -10,6 +10,7 @@
 #include "moe/embed.h"
 #include "moe/encode.h"
 #include "moe/level.h"
+#include "moe/loss.h"
 #include "moe/mlp.h"
 #include "moe/model.h"
 #include "moe/params.h"
@@ -33,6 +34,7 @@ struct moe_model {
     int n_tasks;
     const char **tasks;     /* [n_tasks] */
     float *task_weight;     /* [n_tasks] of the training loss */
+    struct moe_loss_conf *task_loss; /* [n_tasks] */
     const char *spec_json;  /* canonical: re-reads to the same model */
     struct moe_meta *meta;  /* heap */
     char version[17];       /* "" until moe_model_stamp */
@@ -90,6 +92,12 @@ struct moe_numbers_conf {
 enum status moe_spec_numbers(const struct node *spec, const char *file, struct moe_numbers_conf *out,
                              struct arena *a);
 enum status moe_spec_encodings(const struct moe_numbers_conf *c, const char *file, unsigned *kinds);
+
+/* Outputs from logits, both [rows x n_tasks]; in place allowed: probabilities, or of tasks with such
+ * a loss the number itself. */
+void moe_outputs(const struct moe_model *m, int rows, const float *logits, float *out);
+/* Every output is the sigmoid of its logit. */
+bool moe_outputs_plain(const struct moe_model *m);
 
 /* Builds a model from its spec. inputs and names are copied. encode: fitted, taken over (moved).
  * Parameters are placed and zero. INVALID_ARGUMENT names file, line and key; so does a model of

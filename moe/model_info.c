@@ -77,7 +77,7 @@ static uint64_t hash_inputs(uint64_t h, const struct moe_inputs *in) {
 void moe_model_stamp(struct moe_model *m) {
     uint64_t h = hash_inputs(hash_text(1, m->spec_json), &m->inputs);
     for (int t = 0; t < m->n_tasks; t++)
-        h = hash_text(h, m->tasks[t]);
+        h = hash_mix(hash_text(h, m->tasks[t]), !moe_loss_is_probability(&m->task_loss[t]));
     for (int s = 0; s < MOE_SIDES; s++)
         h = hash_more(h, m->encode[s].column, (size_t)m->encode[s].columns * sizeof *m->encode[s].column);
     for (int i = 0; i < m->params.n; i++)

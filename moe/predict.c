@@ -33,7 +33,7 @@ void moe_predict(const struct moe_model *m, const struct moe_examples *x, float 
         moe_examples_view(x, g, to - g, &b);
         if (b.n_rows) {
             moe_forward(m, m->params.v, &b, run, &pass, false);
-            moe_vec_sigmoid((size_t)b.n_rows * T, run->logits, out + (size_t)row * T);
+            moe_outputs(m, b.n_rows, run->logits, out + (size_t)row * T);
         }
         row = end;
     }

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/heap.h"
+#include "moe/model_impl.h"
 #include "moe/scorer_path.h"
 
 struct moe_scorer {
@@ -28,6 +29,11 @@ enum status moe_scorer_new(const struct moe_model *m, const struct moe_scorer_co
         if (forced && *forced && strcmp(forced, moe_scorer_paths[i]->name) != 0)
             continue;
         known = 1;
+        if (!moe_scorer_paths[i]->any_output && !moe_outputs_plain(m)) {
+            status = fail(STATUS_UNIMPLEMENTED, "scorer: path %s scores probabilities only",
+                          moe_scorer_paths[i]->name);
+            continue;
+        }
         status = moe_scorer_paths[i]->open(m, conf, &state);
         if (status != STATUS_UNIMPLEMENTED)
             break;

@@ -6,6 +6,7 @@
 
 struct moe_scorer_path_ops {
     const char *name; /* for MOERANK_SCORER */
+    int any_output;   /* knows outputs that are not the sigmoid of their logit */
     /* UNIMPLEMENTED: this model, precision or CPU is not covered, ask the next one. */
     enum status (*open)(const struct moe_model *m, const struct moe_scorer_conf *conf, void **out);
     void (*close)(void *state);

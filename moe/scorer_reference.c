@@ -66,7 +66,7 @@ static void ref_score(const void *state, const struct moe_batch *b, void *scratc
         struct moe_batch block = block_of(s, b, from, n);
         struct moe_pass pass = {.exact = !s->m->mixes_rows, .batch = &block};
         moe_forward(s->m, s->m->params.v, &block, run, &pass, from > 0);
-        moe_vec_sigmoid((size_t)block.n_rows * T, run->logits, p);
+        moe_outputs(s->m, block.n_rows, run->logits, p);
         for (size_t t = 0; t < T; t++)
             for (size_t i = 0; i < (size_t)n; i++)
                 probabilities[t * rows + (size_t)from + i] = p[i * T + t];
@@ -75,6 +75,7 @@ static void ref_score(const void *state, const struct moe_batch *b, void *scratc
 
 const struct moe_scorer_path_ops moe_scorer_path_reference = {
     .name = "reference",
+    .any_output = 1,
     .open = ref_open,
     .close = ref_close,
     .label = ref_label,

@@ -55,6 +55,7 @@ struct training {
     float *best;        /* [all floats] of the kept epoch */
     float *held_p;      /* [held_rows x n_tasks] logits of the validation rows */
     float *held_y, *held_w;
+    int *held_group;
     struct progress progress;
     double *auc;        /* [n_tasks] */
 };
@@ -148,8 +149,10 @@ static enum status make_model(struct training *t, const struct node *spec, const
     fit(t, MOE_QUERY, kinds, &numbers, &encode[MOE_QUERY]);
     fit(t, MOE_CAND, kinds, &numbers, &encode[MOE_CAND]);
     TRY(moe_model_build(spec, file, &t->x->inputs, names, n, encode, 0, &t->m));
-    for (int i = 0; i < n; i++)
+    for (int i = 0; i < n; i++) {
         t->m->task_weight[i] = (float)tasks[i].weight;
+        t->m->task_loss[i] = tasks[i].loss;
+    }
     moe_params_init(&t->m->params, (uint64_t)t->conf->seed);
     return STATUS_OK;
 }
@@ -170,9 +173,10 @@ static void weigh_tasks(struct training *t) {
         t->trainer.scale[k] *= known > 0 ? (float)(all / known) : 0;
         double p = (positive + 0.5) / (known + 1);
         const struct moe_tower *w = &t->m->towers[k];
-        if (t->conf->prior_bias)
+        bool chance = moe_loss_is_probability(&t->m->task_loss[k]);
+        if (t->conf->prior_bias && (p < 1 || !chance))
             moe_params_at(&t->m->params, t->m->params.v, w->tensor, 0)[w->mlp.b[w->mlp.n_layers - 1]] =
-                (float)log(p / (1 - p));
+                chance ? (float)log(p / (1 - p)) : (float)(positive / (known > 0 ? known : 1));
     }
 }
 
@@ -219,7 +223,8 @@ static double validate(struct training *t, const float *v) {
     }
     heap_free(p);
     heap_free(y);
-    return moe_loss_bce(n, T, t->held_p, t->held_y, t->held_w, scale, NULL);
+    return moe_loss_tasks(n, T, t->m->task_loss, t->held_p, t->held_y, t->held_w, t->held_group, scale,
+                          NULL, NULL);
 }
 
 static void keep_held_labels(struct training *t) {
@@ -227,10 +232,13 @@ static void keep_held_labels(struct training *t) {
     t->held_p = HEAP_ARRAY(float, (size_t)t->held_rows * T + 1);
     t->held_y = HEAP_ARRAY(float, (size_t)t->held_rows * T + 1);
     t->held_w = HEAP_ARRAY(float, t->held_rows + 1);
+    t->held_group = HEAP_ARRAY(int, t->held_rows + 1);
     for (int i = 0; i < t->n_held; i++) {
         size_t from = (size_t)t->first[t->held[i]], n = (size_t)t->first[t->held[i] + 1] - from;
         memcpy(t->held_y + at * T, t->x->labels + from * T, n * T * sizeof(float));
         memcpy(t->held_w + at, t->x->weight + from, n * sizeof(float));
+        for (size_t r = 0; r < n; r++)
+            t->held_group[at + r] = i;
         at += n;
     }
 }
@@ -383,7 +391,8 @@ static enum status run_epochs(struct training *t, struct moe_train_report *repor
 static void training_deinit(struct training *t) {
     if (t->trainer.workers)
         moe_trainer_deinit(&t->trainer);
-    void *all[] = {t->first, t->train, t->held, t->user, t->ema, t->best, t->held_p, t->held_y, t->held_w, t->auc};
+    void *all[] = {t->first, t->train, t->held, t->user, t->ema, t->best, t->held_p, t->held_y, t->held_w,
+                   t->held_group, t->auc};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         heap_free(all[i]);
 }

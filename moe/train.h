@@ -3,6 +3,7 @@
 #include "base/arena.h"
 #include "base/conf.h"
 #include "moe/examples.h"
+#include "moe/loss.h"
 #include "moe/model.h"
 
 struct moe_train_conf {
@@ -28,10 +29,12 @@ struct moe_train_report {
 struct moe_task_spec {
     const char *name;
     double weight;
+    struct moe_loss_conf loss; /* zero: cross-entropy */
 };
 enum status moe_train(const struct node *spec, const char *file, const struct moe_task_spec *tasks,
                       const struct moe_examples *examples, const struct moe_train_conf *conf, int quiet,
                       struct arena *a, struct moe_train_report *report, struct moe_model **out);
 
-/* Probabilities of all rows on the training path's forward. out [n_rows x n_tasks]. */
+/* Probabilities (or numbers, of tasks with such a loss) of all rows on the training path's forward.
+ * out [n_rows x n_tasks]. */
 void moe_predict(const struct moe_model *m, const struct moe_examples *examples, float *out);

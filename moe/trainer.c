@@ -63,8 +63,8 @@ static void differentiate(struct moe_worker *w) {
                             .progress = (float)t->optim.step / (float)t->steps_planned};
     struct moe_numbers n = {&m->params, m->params.v, w->g, w->stats};
     moe_forward(m, m->params.v, &w->batch, w->run, &pass, false);
-    w->loss = moe_loss_bce(w->batch.n_rows, m->n_tasks, w->run->logits, w->labels, w->weight, scale,
-                           w->run->dlogits);
+    w->loss = moe_loss_tasks(w->batch.n_rows, m->n_tasks, m->task_loss, w->run->logits, w->labels,
+                             w->weight, w->group, scale, w->run->dlogits, w->task_loss);
     for (int i = 0; i < m->n_tasks; i++)
         scale[i] *= (float)t->conf->pairwise;
     if (w->key)

@@ -27,6 +27,7 @@ struct moe_worker {
     float *stats;  /* [n_stats] */
     struct moe_embed_grad *embed; /* [n_tables] */
     double loss, squares;
+    double task_loss[64]; /* sums over the rows, without the tasks' weights */
 };
 
 struct moe_trainer {
