@@ -64,6 +64,10 @@ enum status baselines_init(struct baselines *b, const struct rk_config *c,
     *b = (struct baselines){.n_tasks = tasks->n};
     TRY(make_plan(c, tasks, a, &b->plan));
     rk_inputs_from_plan(b->plan, a, &b->inputs);
+    b->columns = ARENA_ARRAY(a, int, tasks->n + 1);
+    for (int t = 0; t < tasks->n; t++)
+        b->columns[t] = feat_plan_find(b->plan, arena_printf(a, "rate%d", t))->column;
+    b->columns[tasks->n] = feat_plan_find(b->plan, "popularity")->column;
     b->state = feat_state_new(b->plan);
     b->labels = rk_labels_new(tasks, b->state, &b->inputs, seed);
     return STATUS_OK;
@@ -94,19 +98,15 @@ enum status baselines_finish(struct baselines *b, const struct moe_examples *x) 
     return same ? STATUS_OK : fail(STATUS_INTERNAL, "the baselines' rows are not the model's");
 }
 
-static float value_of(const struct baselines *b, int row, const char *name, float missing) {
-    const struct feat *f = feat_plan_find(b->plan, name);
-    size_t columns = (size_t)b->plan->cand_columns;
-    float v = b->examples->cand[(size_t)row * columns + (size_t)f->column];
-    return isnan(v) ? missing : v;
+static float value_at(const struct baselines *b, int row, int column) {
+    float v = b->examples->cand[(size_t)row * (size_t)b->plan->cand_columns + (size_t)column];
+    return isnan(v) ? -1 : v;
 }
 
 float baselines_popularity(const struct baselines *b, int row) {
-    return value_of(b, row, "popularity", -1);
+    return value_at(b, row, b->columns[b->n_tasks]);
 }
 
 float baselines_rate(const struct baselines *b, int row, int task) {
-    char name[32];
-    snprintf(name, sizeof name, "rate%d", task);
-    return value_of(b, row, name, -1);
+    return value_at(b, row, b->columns[task]);
 }

@@ -11,6 +11,7 @@ struct baselines {
     struct feat_state *state;
     struct rk_labels *labels;
     struct moe_examples *examples; /* after finish: cand [n_rows x 1 + n_tasks] */
+    int *columns;                  /* [n_tasks + 1] of the rates, then of popularity */
     int n_tasks;
 };
 
@@ -22,6 +23,6 @@ void baselines_deinit(struct baselines *b);
 void baselines_event(struct baselines *b, const struct ev_event *e);
 /* INTERNAL when the rows are not those of `x`. */
 enum status baselines_finish(struct baselines *b, const struct moe_examples *x);
-/* Interactions with the row's item so far; -1 for none known. */
+/* Interactions with the row's item so far; -1 where the item is unknown. */
 float baselines_popularity(const struct baselines *b, int row);
 float baselines_rate(const struct baselines *b, int row, int task);

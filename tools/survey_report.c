@@ -123,10 +123,12 @@ static void report_missing(const struct survey *s, struct report *r) {
     for (int k = 0; k < s->plan->n_features; k++) {
         const struct feat *f = s->plan->features[k];
         bool query = f->side == FEAT_USER || f->side == FEAT_CONTEXT;
+        bool gives = f->n_columns || f->n_slots; /* some only keep state for others */
+        int64_t of = query ? s->n_query : s->n_rows;
         report_cstr(r, NULL, f->name);
         report_cstr(r, NULL, f->kind->name);
         report_cstr(r, NULL, sides[f->side]);
-        report_num(r, NULL, share(s->missing[k], query ? s->n_query : s->n_rows), 4);
+        report_num(r, NULL, gives ? share(s->missing[k], of) : NAN, 4);
     }
     report_table_end(r);
 }

@@ -17,7 +17,7 @@ until_true() {
 }
 
 # ---- a broker
-"$moerank" dev-broker --partitions 4 --address-file "$tmp/address" --with-parent >"$tmp/broker.out" 2>"$tmp/broker.err" &
+"$moerank" dev-broker --partitions 4 --topics events,events-dead,synthetic --address-file "$tmp/address" --with-parent >"$tmp/broker.out" 2>"$tmp/broker.err" &
 children+=($!)
 until_true 20 test -s "$tmp/address"
 export MOERANK_KAFKA_BROKERS
@@ -25,7 +25,14 @@ MOERANK_KAFKA_BROKERS=$(cat "$tmp/address")
 grep -q "^$MOERANK_KAFKA_BROKERS$" "$tmp/broker.out" || complain "dev-broker prints no address"
 grep -q 'nothing is kept' "$tmp/broker.err" || complain "dev-broker does not say that nothing is kept"
 
-# ---- 6000 good events, 60 malformed; some from a file, some straight from generate
+# ---- straight from generate, as protobuf, some of it out of order
+direct=(--events 2000 --users 60 --items 40 --late 0.05 --late-by 5m --quiet)
+want 0 "$moerank" generate "${direct[@]}" --kafka "${config[@]}" --set kafka.topic=synthetic --format protobuf --json
+json "$out" 'r["events"] == 2000 and r["late"] > 10'
+want 0 "$moerank" ingest "${config[@]}" --set kafka.topic=synthetic --set kafka.group=direct --until-end --quiet --json
+json "$out" 'r["received"] == 2000 == r["applied"] and r["users"] == 60 and r["items"] == 40'
+
+# ---- 6000 good events, 60 malformed, from a file
 small=(--events 6000 --users 60 --items 40 --malformed 0.01 --quiet)
 want 0 "$moerank" generate "${small[@]}" --to "$tmp/events.jsonl"
 head -5060 "$tmp/events.jsonl" >"$tmp/first.jsonl"
