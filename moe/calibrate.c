@@ -122,15 +122,32 @@ static void put_units(void *to, const char *name, size_t unit, int n, int zero) 
     choose_units(c->o, unit, n, c->units);
 }
 
+/* The query part: of as many groups as there are, since a request shows only one. */
+static void observe_queries(struct calibrate_side *s, const struct moe_examples *x,
+                            const struct packed_watch *watch) {
+    enum { QUERIES = 4096 };
+    const size_t columns = (size_t)s->p->m->part[MOE_QUERY];
+    float *q = HEAP_ARRAY(float, columns + MOE_LANES);
+    const int n = x->n_groups < QUERIES ? x->n_groups : QUERIES;
+    for (int i = 0; i < n && columns; i++) {
+        const size_t g = (size_t)i * (size_t)x->n_groups / (size_t)n;
+        moe_packed_gather(s->p, MOE_QUERY, x->query + g * (size_t)x->inputs.query_columns,
+                          x->query_ids + g * (size_t)x->inputs.query_slots, 1, q, columns);
+        watch->see(watch->to, 0, q, 0, 1, (int)columns);
+    }
+    heap_free(q);
+}
+
 static void observe(struct calibrate_side *s, struct calibrate_slates *slates, float *units) {
     struct observed o = {.n = moe_packed_units(s->p->m)};
     o.most = HEAP_ARRAY(float, o.n + 1);
     o.counts = HEAP_ARRAY(unsigned, BINS *o.n + 1);
     o.zero = HEAP_ARRAY(unsigned char, o.n + 1);
     float *out = HEAP_ARRAY(float, s->p->m->n_tasks * slates->rows);
-    struct packed_watch watch = {&o, see_most};
+    struct packed_watch watch = {.to = &o};
     for (int pass = 0; pass < 2; pass++) {
         watch.see = pass ? see_counts : see_most;
+        observe_queries(s, slates->x, &watch);
         for (int i = 0; i < slates->conf->requests; i++) {
             struct moe_batch b = calibrate_slate(slates, i, slates->rows);
             moe_packed_score(s->p, &b, s->scratch, out, &watch);
@@ -249,9 +266,9 @@ static void layer_errors(struct calibrate_side *fp32, struct calibrate_side *int
     for (int i = 0; i < slates->conf->requests; i++) {
         struct moe_batch b = calibrate_slate(slates, i, rows);
         moe_packed_score(fp32->p, &b, fp32->scratch, scores,
-                         &(struct packed_watch){&c, keep_values});
+                         &(struct packed_watch){&c, keep_values, NULL});
         moe_packed_score(int8->p, &b, int8->scratch, scores,
-                         &(struct packed_watch){&c, compare_values});
+                         &(struct packed_watch){&c, compare_values, NULL});
     }
     out->layers = ARENA_ARRAY(a, struct moe_layer_error, out->n_layers + 1);
     out->n_layers = 0;

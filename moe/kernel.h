@@ -6,8 +6,8 @@
  *
  * k runs upwards in every tile of every height, so a row's result is the same bits whatever rows
  * stand beside it. What happens to the sums (`end`) happens in registers: they are stored in the
- * next layer's type, or weighed by a gate and added to the tasks' sums, or dotted with a tower's
- * last layer. Weights come packed (pack.h), activations row-major as they are.
+ * next layer's type, or dotted with a tower's last layer. Weights come packed (pack.h), activations
+ * row-major as they are.
  *
  * Pure functions on the caller's memory; any thread. */
 #pragma once
@@ -20,15 +20,7 @@ enum moe_end {
     MOE_END_F32,  /* out: float */
     MOE_END_BF16, /* out: uint16_t, rounded to nearest even */
     MOE_END_U8,   /* out: uint8_t, rounded, clamped to 0..255; the unit stands in scale and start */
-    MOE_END_MIX,  /* for each mix: sum[row] += gate[row] * x */
     MOE_END_DOT,  /* dot_out[row] += sum_c x dot[c] */
-};
-
-/* One task's sum that an expert adds to. */
-struct moe_mix {
-    float *sum;        /* [rows x sum_stride], at the panel's first column */
-    const float *gate; /* gate[r * gate_stride]: the expert's weight for row r */
-    bool first;        /* write, not add */
 };
 
 struct moe_tile {
@@ -40,21 +32,40 @@ struct moe_tile {
     const float *scale; /* [nr] int8 only: value of one unit of the integer sum */
     bool relu;
     enum moe_end end;
-    void *out;                 /* F32, BF16, U8: [mr x nr] */
-    size_t out_stride;         /* bytes */
-    const struct moe_mix *mix; /* [n_mix] */
-    int n_mix;
-    const int *rows; /* [mr] where the sums of a row are: index into sum and gate; NULL: 0, 1, .. */
-    size_t sum_stride, gate_stride; /* floats */
-    const float *dot;               /* [nr] */
-    float *dot_out;                 /* [mr] */
-    bool dot_first;                 /* write dot_base + the sum, not add */
+    void *out;         /* F32, BF16, U8: [mr x nr] */
+    size_t out_stride; /* bytes */
+    const int *rows;   /* [mr] rows of out; NULL: 0, 1, .. */
+    const float *dot;  /* [nr] */
+    float *dot_out;    /* [mr] */
+    bool dot_first;    /* write dot_base + the sum, not add */
     float dot_base;
 };
 
 typedef void moe_tile_fn(const struct moe_tile *t);
 #define MOE_MR_MAX 14
 #define MOE_LANES  16 /* a gate's weights stand in groups of 16, padded with zeros */
+
+/* Modules' rows out of experts' rows: out_m[r] = sum over terms of gate[r] * x[r]. */
+struct moe_term {
+    size_t x;    /* bytes from a row's begin */
+    size_t gate; /* floats from a row's begin */
+};
+struct moe_module_terms {
+    struct moe_term *terms; /* [n_terms] added in this order */
+    int n_terms;
+};
+struct moe_mix {
+    const struct moe_module_terms *modules; /* [n_modules] */
+    int n_modules;
+    bool sparse;     /* terms of weight 0 are skipped: what stands there may be anything */
+    const void *x;   /* experts' outputs: floats or bf16 */
+    size_t x_stride; /* bytes */
+    const float *gates;
+    size_t gate_stride; /* floats */
+    int columns;        /* a multiple of nr */
+    void *out;          /* floats or bf16: [n_modules][rows], strides in bytes */
+    size_t out_stride, module_stride;
+};
 
 /* One instruction set. Elementwise counts are multiples of MOE_LANES: buffers are padded. */
 struct moe_kernels {
@@ -71,6 +82,8 @@ struct moe_kernels {
     /* out = (x - mean) * scale, cut to +-clip; 0 where x is not finite. Any n. */
     void (*standardise)(const float *x, const float *mean, const float *scale, float clip,
                         float *out, int n);
+    /* The types of x and out, fp32 or bf16, are the indices. NULL: no such kernel. */
+    void (*mix[2][2])(const struct moe_mix *m, int rows);
     /* Where there are such tiles. bf16: to nearest even; u8: clamp(round(x * per_unit[i]) + zero)
      */
     void (*bf16)(const float *x, uint16_t *out, int n);

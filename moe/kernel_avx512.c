@@ -38,8 +38,9 @@ static inline __attribute__((always_inline)) int load_bits(const char *p) {
 #define TILES(type)                                                                                \
     TILE(type, 1)                                                                                  \
     TILE(type, 2)                                                                                  \
-    TILE(type, 3) TILE(type, 4) TILE(type, 5) TILE(type, 6) TILE(type, 7) TILE(type, 8)            \
-        TILE(type, 9) TILE(type, 10) TILE(type, 11) TILE(type, 12) TILE(type, 13)                  \
+    TILE(type, 3)                                                                                  \
+    TILE(type, 4) TILE(type, 5) TILE(type, 6) TILE(type, 7) TILE(type, 8) TILE(type, 9)            \
+        TILE(type, 10) TILE(type, 11) TILE(type, 12) TILE(type, 13)                                \
             TILE(type, 14) static moe_tile_fn *const tiles_##type[MR] = {                          \
                 tile_##type##_1,  tile_##type##_2,  tile_##type##_3,  tile_##type##_4,             \
                 tile_##type##_5,  tile_##type##_6,  tile_##type##_7,  tile_##type##_8,             \
@@ -56,6 +57,7 @@ const struct moe_kernels moe_kernels_avx512 = {
     .tile = {tiles_MOE_FP32, tiles_MOE_BF16, tiles_MOE_INT8},
     .sigmoid = rows_sigmoid,
     .softmax = rows_softmax,
+    .mix = {{mix_f32_f32, mix_f32_bf16}, {mix_bf16_f32, mix_bf16_bf16}},
     .standardise = rows_standardise,
     .bf16 = rows_bf16,
     .u8 = rows_u8,

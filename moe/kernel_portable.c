@@ -64,6 +64,7 @@ const struct moe_kernels moe_kernels_portable = {
     .tile = {tiles, NULL, NULL},
     .sigmoid = rows_sigmoid,
     .softmax = rows_softmax,
+    .mix = {{mix_f32_f32, NULL}, {NULL, NULL}},
     .standardise = rows_standardise,
 };
 

@@ -102,8 +102,7 @@ static size_t out_bytes(enum moe_end end) {
 }
 
 /* The description of one panel out of that of the whole matrix. */
-static struct moe_tile panel_of(const struct moe_pack *p, const struct moe_tile *t, int panel,
-                                struct moe_mix *mix) {
+static struct moe_tile panel_of(const struct moe_pack *p, const struct moe_tile *t, int panel) {
     struct moe_tile u = *t;
     size_t column = (size_t)panel * (size_t)p->nr;
     u.w = (const char *)p->w + column * (size_t)p->steps * 4;
@@ -116,47 +115,35 @@ static struct moe_tile panel_of(const struct moe_pack *p, const struct moe_tile 
     if (u.dot)
         u.dot += column;
     u.dot_first = t->dot_first && panel == 0;
-    for (int i = 0; i < t->n_mix; i++) {
-        mix[i] = t->mix[i];
-        mix[i].sum += column;
-    }
-    u.mix = mix;
     return u;
 }
 
 /* Steps `u` down by the `m` rows just done. */
-static void next_rows(struct moe_tile *u, struct moe_mix *mix, int m) {
+static void next_rows(struct moe_tile *u, int m) {
     size_t rows = (size_t)m;
     u->a = (const char *)u->a + rows * u->a_stride;
-    if (u->out)
+    if (u->rows)
+        u->rows += rows;
+    else if (u->out)
         u->out = (char *)u->out + rows * u->out_stride;
     if (u->dot_out)
         u->dot_out += rows;
-    if (u->rows) {
-        u->rows += rows;
-        return;
-    }
-    for (int i = 0; i < u->n_mix; i++) {
-        mix[i].sum += rows * u->sum_stride;
-        mix[i].gate += rows * u->gate_stride;
-    }
 }
 
 void moe_pack_run(const struct moe_kernels *k, const struct moe_pack *p, const struct moe_tile *t,
                   int n_rows, int from, int to) {
-    assert(t->n_mix <= MOE_MIXES_MAX && p->nr == k->nr);
+    assert(p->nr == k->nr);
     const int mr = k->mr[p->precision];
     assert(mr > 0);
     if (n_rows == 0)
         return;
     const int tiles = (n_rows + mr - 1) / mr;
-    struct moe_mix mix[MOE_MIXES_MAX];
     for (int panel = from; panel < to; panel++) {
-        struct moe_tile u = panel_of(p, t, panel, mix);
+        struct moe_tile u = panel_of(p, t, panel);
         for (int i = 0; i < tiles; i++) {
             int m = n_rows / tiles + (i < n_rows % tiles);
             k->tile[p->precision][m - 1](&u);
-            next_rows(&u, mix, m);
+            next_rows(&u, m);
         }
     }
 }

@@ -33,12 +33,11 @@ static inline size_t moe_pack_row_bytes(enum moe_precision precision, int k) {
     return (bytes + 63) & ~(size_t)63;
 }
 
-/* All panels in [from, to) over `n_rows` rows: `t` describes the whole matrix (a, start, out, the
- * mixes' sums, dot at row 0 and column 0); w, steps and, when t->scale is NULL, the scale are the
- * pack's. Rows are split evenly over tiles, so that none is thin. */
+/* All panels in [from, to) over `n_rows` rows: `t` describes the whole matrix (a, start, out, dot
+ * at row 0 and column 0); w, steps and, when t->scale is NULL, the scale are the pack's. Rows are
+ * split evenly over tiles, so that none is thin. */
 void moe_pack_run(const struct moe_kernels *k, const struct moe_pack *p, const struct moe_tile *t,
                   int n_rows, int from, int to);
-#define MOE_MIXES_MAX 32
 
 uint16_t moe_bf16_of(float x); /* to nearest even; NaN stays NaN */
 static inline float moe_bf16_value(uint16_t x) {

@@ -4,8 +4,8 @@
  *
  *   once a request   query part -> start vectors of every first layer that reads the input
  *   per block        gather + encode -> [gates' logits, wide] -> softmax
- *                    per level and expert: first layer (start: its vector) -> ... -> mixed into
- *                    the modules' sums in registers
+ *                    per level: experts' layers (the first starts from its vector), side by side
+ *                    modules: experts' outputs weighed by the gates
  *                    towers: layers, last one a dot in registers -> + wide -> sigmoid
  *
  * Types: activations of experts are in the scorer's precision, those of gates and towers in fp32
@@ -49,16 +49,9 @@ struct packed_source {
     size_t logits_stride;     /* floats */
 };
 
-/* An expert's contribution to a module. */
-struct packed_use {
-    int gate, column; /* its weight: column of the gate's row */
-    int module;
-    bool first; /* the module's first contribution */
-};
 struct packed_expert {
-    int source, n_layers, n_uses;
+    int source, n_layers;
     struct packed_layer *layers; /* [n_layers] */
-    struct packed_use *uses;     /* [n_uses] */
 };
 struct packed_gate {
     int source, n_experts;
@@ -69,9 +62,12 @@ struct packed_level {
     struct packed_source *sources;
     struct packed_gate *gates;
     struct packed_expert *experts;
+    struct moe_module_terms *modules; /* [n_modules] terms in the order of the level's gates */
     int n_sources, n_gates, n_experts, n_modules, out;
     size_t at_weights, weights_stride; /* bytes, floats: the gates' weights [block x stride] */
-    size_t at_sums, sums_stride;       /* bytes, floats: [n_modules][block x stride] */
+    size_t at_outputs, output_bytes;   /* bytes: [block][n_experts] rows of output_bytes */
+    enum moe_precision sum_type;
+    size_t at_sums, sums_stride; /* bytes: [n_modules][block x stride] */
 };
 struct packed_tower {
     int module, n_layers;
@@ -99,7 +95,7 @@ struct packed_numbers {
 struct moe_packed {
     const struct moe_model *m;
     const struct moe_kernels *k;
-    enum moe_precision low, side; /* types of experts; of gates and towers */
+    enum moe_precision low, side; /* types of experts; of gates, experts' outputs and towers */
     int rows_max;
     struct packed_query query_low, query_side;
     struct packed_level *levels;
@@ -135,11 +131,27 @@ size_t moe_packed_units(const struct moe_model *m);
 /* Inputs of the network: x[r * stride ..] from numbers [n x columns] and ids [n x slots]. */
 void moe_packed_gather(const struct moe_packed *p, int side, const float *numbers,
                        const uint32_t *ids, int n, float *x, size_t stride);
-/* Looks at activations on their way: rows [n x columns] as the experts' type stores them, of the
- * columns from `unit` on in the order of moe_packed_units; stride in bytes. */
+/* Stages of a request, for profiles. */
+enum packed_stage {
+    PACKED_QUERY,   /* the query part, once */
+    PACKED_GATHER,  /* numbers and ids to inputs */
+    PACKED_CONVERT, /* inputs to the products' types */
+    PACKED_GATES,   /* logits and softmax */
+    PACKED_FIRST,   /* experts' layers but the last */
+    PACKED_LAST,    /* experts' last layers */
+    PACKED_MIX,     /* their outputs, weighed and added */
+    PACKED_TOWERS,  /* with sigmoid */
+    PACKED_STAGES
+};
+const char *packed_stage_word(enum packed_stage s);
+
+/* Looks on. see (may be NULL) is shown activations on their way: rows [n x columns] as the experts'
+ * type stores them, of the columns from `unit` on in the order of moe_packed_units; stride in
+ * bytes. stage_ns [PACKED_STAGES] (may be NULL) is added to. */
 struct packed_watch {
     void *to;
     void (*see)(void *to, size_t unit, const void *rows, size_t stride, int n, int columns);
+    int64_t *stage_ns;
 };
 /* As moe_scorer_score. watch NULL: nobody looks. */
 void moe_packed_score(const struct moe_packed *p, const struct moe_batch *b, void *scratch,

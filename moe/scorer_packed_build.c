@@ -24,8 +24,6 @@ const char *moe_packed_lacks(const struct moe_model *m) {
             no = lacks_expert(&level->groups[i].expert);
         if (no)
             return no;
-        if (level->n_gates > MOE_MIXES_MAX)
-            return "more than 32 gates in a level";
     }
     for (int t = 0; t < m->n_tasks; t++)
         if (m->towers[t].mlp.width[m->towers[t].mlp.n_layers] != 1)
@@ -49,7 +47,7 @@ static void place_source(struct moe_packed *p, struct packed_source *s, size_t a
     s->low_stride = moe_pack_row_bytes(p->low, s->columns);
     s->side_stride = moe_pack_row_bytes(p->side, s->columns);
     if (s->direct) {
-        s->low_stride = s->side_stride = direct_stride * sizeof(float);
+        s->low_stride = s->side_stride = direct_stride;
         s->at_low = s->at_side = at_direct;
         return;
     }
@@ -66,10 +64,10 @@ static void shape_sources(struct moe_packed *p, const struct moe_level *l, struc
         struct packed_source *s = &to->sources[i];
         *s = (struct packed_source){.n = from->n, .modules = from->modules};
         s->columns = from->columns - from->dq;
-        size_t at = p->at_x, stride = p->x_stride;
+        size_t at = p->at_x, stride = p->x_stride * sizeof(float);
         if (from->n == 1) {
             stride = below->sums_stride;
-            at = below->at_sums + (size_t)from->modules[0] * MOE_BLOCK * stride * sizeof(float);
+            at = below->at_sums + (size_t)from->modules[0] * MOE_BLOCK * stride;
         }
         place_source(p, s, at, stride);
     }
@@ -112,22 +110,6 @@ static void shape_gates(struct moe_packed *p, const struct moe_level *l, struct 
     }
 }
 
-static int uses_of(const struct moe_level *l, int expert, struct packed_use *uses, bool *touched) {
-    int n = 0;
-    for (int g = 0; g < l->n_gates; g++)
-        for (int c = 0; c < l->gates[g].gate.n_experts; c++) {
-            if (l->gates[g].experts[c] != expert)
-                continue;
-            int module = l->gates[g].module;
-            if (uses) {
-                uses[n] = (struct packed_use){g, c, module, !touched[module]};
-                touched[module] = true;
-            }
-            n++;
-        }
-    return n;
-}
-
 static void shape_mlp(struct moe_packed *p, const struct moe_mlp *m, int in, int n_layers,
                       struct packed_layer **out) {
     *out = ARENA_ARRAY(&p->arena, struct packed_layer, n_layers + 1);
@@ -141,7 +123,6 @@ static void shape_mlp(struct moe_packed *p, const struct moe_mlp *m, int in, int
 
 static void shape_experts(struct moe_packed *p, const struct moe_level *l,
                           struct packed_level *to) {
-    bool *touched = ARENA_ARRAY(&p->arena, bool, l->n_modules);
     to->n_experts = l->n_experts;
     to->experts = ARENA_ARRAY(&p->arena, struct packed_expert, l->n_experts);
     for (int i = 0; i < l->n_experts; i++) {
@@ -151,10 +132,32 @@ static void shape_experts(struct moe_packed *p, const struct moe_level *l,
         e->source = g->source;
         e->n_layers = mlp->n_layers;
         shape_mlp(p, mlp, to->sources[g->source].columns, mlp->n_layers, &e->layers);
-        e->n_uses = uses_of(l, i, NULL, NULL);
-        e->uses = ARENA_ARRAY(&p->arena, struct packed_use, e->n_uses);
-        uses_of(l, i, e->uses, touched);
     }
+}
+
+static void shape_modules(struct moe_packed *p, const struct moe_level *l,
+                          struct packed_level *to) {
+    to->modules = ARENA_ARRAY(&p->arena, struct moe_module_terms, l->n_modules);
+    for (int i = 0; i < l->n_modules; i++) {
+        int n = 0;
+        for (int g = 0; g < l->n_gates; g++)
+            n += l->gates[g].module == i ? l->gates[g].gate.n_experts : 0;
+        to->modules[i].terms = ARENA_ARRAY(&p->arena, struct moe_term, n);
+    }
+    for (int g = 0; g < l->n_gates; g++) {
+        const struct moe_gate_use *u = &l->gates[g];
+        struct moe_module_terms *m = &to->modules[u->module];
+        for (int c = 0; c < u->gate.n_experts; c++)
+            m->terms[m->n_terms++] = (struct moe_term){(size_t)u->experts[c] * to->output_bytes,
+                                                       (size_t)(to->gates[g].at + c)};
+    }
+}
+
+static bool has_linear_tower(const struct moe_model *m) {
+    for (int t = 0; t < m->n_tasks; t++)
+        if (m->towers[t].mlp.n_layers == 1)
+            return true;
+    return false;
 }
 
 static void shape_level(struct moe_packed *p, int at) {
@@ -162,11 +165,16 @@ static void shape_level(struct moe_packed *p, int at) {
     struct packed_level *to = &p->levels[at];
     to->n_modules = l->n_modules;
     to->out = l->out;
-    to->sums_stride = (size_t)padded(l->out, p->k->nr);
+    bool last = at + 1 == p->m->n_levels;
+    to->sum_type = last && !has_linear_tower(p->m) ? p->side : MOE_FP32;
+    to->sums_stride = moe_pack_row_bytes(to->sum_type, padded(l->out, p->k->nr));
+    to->output_bytes = moe_pack_row_bytes(p->side, padded(l->out, p->k->nr));
     shape_sources(p, l, to, at ? to - 1 : NULL);
     shape_gates(p, l, to);
     shape_experts(p, l, to);
-    to->at_sums = take(p, (size_t)l->n_modules * MOE_BLOCK * to->sums_stride * sizeof(float));
+    shape_modules(p, l, to);
+    to->at_outputs = take(p, MOE_BLOCK * (size_t)l->n_experts * to->output_bytes);
+    to->at_sums = take(p, (size_t)l->n_modules * MOE_BLOCK * to->sums_stride);
 }
 
 static void shape_towers(struct moe_packed *p) {

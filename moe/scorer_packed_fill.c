@@ -37,7 +37,7 @@ static const float *next_units(struct filler *f, int n) {
 static const float *per_unit(struct filler *f, const float *unit, int n) {
     if (!unit)
         return NULL;
-    float *per = room(f, ((size_t)n + MOE_LANES) * sizeof *per);
+    float *per = room(f, ((size_t)n + 2 * MOE_LANES) * sizeof *per);
     for (int i = 0; per && i < n; i++)
         per[i] = 1 / unit[i];
     return per;

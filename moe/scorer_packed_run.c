@@ -6,6 +6,7 @@
  * block it falls into. */
 #include <assert.h>
 #include <string.h>
+#include "base/clock.h"
 #include "moe/scorer_packed.h"
 
 struct run {
@@ -15,8 +16,24 @@ struct run {
     const struct packed_watch *watch;
 };
 
+const char *packed_stage_word(enum packed_stage s) {
+    static const char *const words[] = {"query", "gather", "convert", "gates",
+                                        "first", "last",   "mix",     "towers"};
+    return words[s];
+}
+
+/* Ends a stage that began at *from, and begins the next. */
+static void lap(const struct run *r, enum packed_stage stage, int64_t *from) {
+    if (!r->watch || !r->watch->stage_ns)
+        return;
+    int64_t now = clock_mono_ns();
+    if (*from)
+        r->watch->stage_ns[stage] += now - *from;
+    *from = now;
+}
+
 static void show(const struct run *r, size_t unit, const void *rows, size_t stride, int columns) {
-    if (r->watch)
+    if (r->watch && r->watch->see)
         r->watch->see(r->watch->to, unit, rows, stride, r->n, columns);
 }
 
@@ -54,16 +71,23 @@ static void run_layer(const struct run *r, const struct packed_layer *l, const s
     moe_pack_run(r->p->k, &l->w, t, r->n, 0, l->w.panels);
 }
 
-/* A layer whose output goes to `out` in the type `to`. */
+/* Where a layer's output goes: rows of `type`, u8 with these units. */
+struct target {
+    enum moe_precision type;
+    char *rows;
+    size_t stride; /* bytes */
+    const float *per_unit;
+    int zero;
+};
+
 static void store_layer(const struct run *r, const struct packed_layer *l, const void *a,
-                        size_t a_stride, size_t query_at, enum moe_precision to,
-                        const struct packed_layer *next, char *out, size_t out_stride) {
+                        size_t a_stride, size_t query_at, const struct target *to) {
+    static const enum moe_end ends[] = {MOE_END_F32, MOE_END_BF16, MOE_END_U8};
     struct moe_tile t = tile_of(r, l, a, a_stride, query_at);
-    bool plain = l->act == MOE_ACT_RELU || (l->act == MOE_ACT_NONE && to != MOE_INT8);
-    t.end = to == MOE_FP32 ? MOE_END_F32 : to == MOE_BF16 ? MOE_END_BF16 : MOE_END_U8;
-    t.out = out;
-    t.out_stride = out_stride;
-    if (plain) {
+    t.end = ends[to->type];
+    t.out = to->rows;
+    t.out_stride = to->stride;
+    if (l->act == MOE_ACT_RELU || (l->act == MOE_ACT_NONE && to->type != MOE_INT8)) {
         run_layer(r, l, &t);
         return;
     }
@@ -74,62 +98,49 @@ static void store_layer(const struct run *r, const struct packed_layer *l, const
     t.out_stride = columns * sizeof *x;
     run_layer(r, l, &t);
     moe_vec_act(l->act, (size_t)r->n * columns, x, x);
-    convert(r->p->k, to, next->per_unit, next->zero, x, columns, r->n, next->in, out, out_stride);
-}
-
-static struct moe_mix mix_of(const struct run *r, const struct packed_level *l,
-                             const struct packed_use *u) {
-    float *sums = floats_at(r, l->at_sums) + (size_t)u->module * MOE_BLOCK * l->sums_stride;
-    const float *weights = floats_at(r, l->at_weights) + l->gates[u->gate].at + u->column;
-    return (struct moe_mix){sums, weights, u->first};
-}
-
-/* An expert's last layer, mixed into the modules. */
-static void mix_layer(const struct run *r, const struct packed_level *level,
-                      const struct packed_expert *e, const struct packed_layer *l, const void *a,
-                      size_t a_stride) {
-    struct moe_mix mix[MOE_MIXES_MAX];
-    for (int i = 0; i < e->n_uses; i++)
-        mix[i] = mix_of(r, level, &e->uses[i]);
-    struct moe_tile t = tile_of(r, l, a, a_stride, r->p->query_low.at);
-    t.end = MOE_END_MIX;
-    t.mix = mix;
-    t.n_mix = e->n_uses;
-    t.sum_stride = level->sums_stride;
-    t.gate_stride = level->weights_stride;
-    if (l->act == MOE_ACT_RELU || l->act == MOE_ACT_NONE) {
-        run_layer(r, l, &t);
-        return;
-    }
-    const size_t columns = (size_t)moe_pack_columns(&l->w);
-    float *x = floats_at(r, r->p->at_float);
-    t.end = MOE_END_F32;
-    t.out = x;
-    t.out_stride = columns * sizeof *x;
-    run_layer(r, l, &t);
-    moe_vec_act(l->act, (size_t)r->n * columns, x, x);
-    for (int i = 0; i < e->n_uses; i++) {
-        if (mix[i].first)
-            memset(mix[i].sum, 0, (size_t)r->n * columns * sizeof *x);
-        moe_vec_mix(r->n, (int)columns, mix[i].gate, (int)level->weights_stride, x, mix[i].sum);
-    }
+    convert(r->p->k, to->type, to->per_unit, to->zero, x, columns, r->n, (int)columns, to->rows,
+            to->stride);
 }
 
 static void run_expert(const struct run *r, const struct packed_level *level,
                        const struct packed_expert *e) {
     const struct moe_packed *p = r->p;
     const struct packed_source *s = &level->sources[e->source];
+    const size_t number = (size_t)(e - level->experts);
     const char *a = r->scratch + s->at_low;
     size_t stride = s->low_stride;
+    int64_t clock = 0;
+    lap(r, PACKED_FIRST, &clock);
     for (int i = 0; i + 1 < e->n_layers; i++) {
-        char *out = r->scratch + p->at_hidden[i & 1];
-        store_layer(r, &e->layers[i], a, stride, p->query_low.at, p->low, &e->layers[i + 1], out,
-                    p->hidden_stride);
-        a = out;
-        stride = p->hidden_stride;
-        show(r, e->layers[i + 1].unit_at, a, stride, e->layers[i].out);
+        const struct packed_layer *next = &e->layers[i + 1];
+        struct target to = {p->low, r->scratch + p->at_hidden[i & 1], p->hidden_stride,
+                            next->per_unit, next->zero};
+        store_layer(r, &e->layers[i], a, stride, p->query_low.at, &to);
+        a = to.rows;
+        stride = to.stride;
+        show(r, next->unit_at, a, stride, next->in);
     }
-    mix_layer(r, level, e, &e->layers[e->n_layers - 1], a, stride);
+    lap(r, PACKED_FIRST, &clock);
+    struct target to = {.type = p->side,
+                        .rows = r->scratch + level->at_outputs + number * level->output_bytes,
+                        .stride = (size_t)level->n_experts * level->output_bytes};
+    store_layer(r, &e->layers[e->n_layers - 1], a, stride, p->query_low.at, &to);
+    lap(r, PACKED_LAST, &clock);
+}
+
+static void mix_modules(const struct run *r, const struct packed_level *l) {
+    const int nr = r->p->k->nr;
+    struct moe_mix m = {.modules = l->modules,
+                        .n_modules = l->n_modules,
+                        .x = r->scratch + l->at_outputs,
+                        .x_stride = (size_t)l->n_experts * l->output_bytes,
+                        .gates = floats_at(r, l->at_weights),
+                        .gate_stride = l->weights_stride,
+                        .columns = (l->out + nr - 1) / nr * nr,
+                        .out = r->scratch + l->at_sums,
+                        .out_stride = l->sums_stride,
+                        .module_stride = MOE_BLOCK * l->sums_stride};
+    r->p->k->mix[r->p->side][l->sum_type](&m, r->n);
 }
 
 /* Copies of a source's rows in the types that read them. */
@@ -143,8 +154,9 @@ static void open_source(const struct run *r, const struct packed_level *below,
         const float *x = floats_at(r, p->at_x);
         size_t stride = p->x_stride;
         if (s->n) {
-            stride = below->sums_stride;
-            x = floats_at(r, below->at_sums) + (size_t)s->modules[i] * MOE_BLOCK * stride;
+            stride = below->sums_stride / sizeof *x;
+            x = floats_at(r,
+                          below->at_sums + (size_t)s->modules[i] * MOE_BLOCK * below->sums_stride);
         }
         const size_t at = (size_t)i * (size_t)width;
         const size_t low = p->low == MOE_FP32 ? 4 : p->low == MOE_BF16 ? 2 : 1;
@@ -184,16 +196,25 @@ static void run_gates(const struct run *r, const struct packed_level *l) {
 
 static void run_levels(const struct run *r) {
     const struct packed_level *below = NULL;
+    int64_t clock = 0;
     for (int l = 0; l < r->p->n_levels; l++) {
         const struct packed_level *level = &r->p->levels[l];
+        clock = 0;
+        lap(r, PACKED_CONVERT, &clock);
         for (int i = 0; i < level->n_sources; i++) {
             const struct packed_source *s = &level->sources[i];
             open_source(r, below, s);
             show(r, s->unit_at, r->scratch + s->at_low, s->low_stride, s->columns);
         }
+        lap(r, PACKED_CONVERT, &clock);
         run_gates(r, level);
+        lap(r, PACKED_GATES, &clock);
         for (int e = 0; e < level->n_experts; e++)
             run_expert(r, level, &level->experts[e]);
+        clock = 0;
+        lap(r, PACKED_MIX, &clock);
+        mix_modules(r, level);
+        lap(r, PACKED_MIX, &clock);
         below = level;
     }
 }
@@ -208,27 +229,26 @@ static void dots(const struct packed_tower *t, const float *x, size_t stride, in
 static void run_tower(const struct run *r, const struct packed_tower *t, float *logits) {
     const struct moe_packed *p = r->p;
     const struct packed_level *level = &p->levels[p->n_levels - 1];
-    const float *x =
-        floats_at(r, level->at_sums) + (size_t)t->module * MOE_BLOCK * level->sums_stride;
+    const char *a =
+        r->scratch + level->at_sums + (size_t)t->module * MOE_BLOCK * level->sums_stride;
+    size_t stride = level->sums_stride;
     const int hidden = t->n_layers - 1;
     if (hidden == 0) {
-        dots(t, x, level->sums_stride, r->n, level->out, logits);
+        dots(t, (const float *)(const void *)a, stride / sizeof(float), r->n, level->out, logits);
         return;
     }
-    const char *a = (const char *)x;
-    size_t stride = level->sums_stride * sizeof *x;
-    if (p->side != MOE_FP32) {
-        a = r->scratch + p->at_tower_in;
+    if (p->side != level->sum_type) {
+        char *rows = r->scratch + p->at_tower_in;
+        convert(p->k, p->side, NULL, 0, (const float *)(const void *)a, stride / sizeof(float),
+                r->n, level->out, rows, moe_pack_row_bytes(p->side, level->out));
+        a = rows;
         stride = moe_pack_row_bytes(p->side, level->out);
-        convert(p->k, p->side, NULL, 0, x, level->sums_stride, r->n, level->out,
-                r->scratch + p->at_tower_in, stride);
     }
     for (int i = 0; i + 1 < hidden; i++) {
-        char *out = r->scratch + p->at_tower[i & 1];
-        store_layer(r, &t->layers[i], a, stride, 0, p->side, &t->layers[i + 1], out,
-                    p->tower_stride);
-        a = out;
-        stride = p->tower_stride;
+        struct target to = {p->side, r->scratch + p->at_tower[i & 1], p->tower_stride, NULL, 0};
+        store_layer(r, &t->layers[i], a, stride, 0, &to);
+        a = to.rows;
+        stride = to.stride;
     }
     const struct packed_layer *l = &t->layers[hidden - 1];
     struct moe_tile last = tile_of(r, l, a, stride, 0);
@@ -306,14 +326,21 @@ void moe_packed_score(const struct moe_packed *p, const struct moe_batch *b, voi
     assert(b->n_groups == 1 && b->n_rows <= p->rows_max);
     const struct moe_inputs *in = &p->m->inputs;
     struct run r = {p, scratch, 1, watch};
+    int64_t clock = 0;
+    lap(&r, PACKED_QUERY, &clock);
     run_query(&r, b);
+    lap(&r, PACKED_QUERY, &clock);
     for (int from = 0; from < b->n_rows; from += MOE_BLOCK) {
         const size_t at = (size_t)from;
         r.n = b->n_rows - from < MOE_BLOCK ? b->n_rows - from : MOE_BLOCK;
         moe_packed_gather(p, MOE_CAND, b->cand + at * (size_t)in->cand_columns,
                           b->cand_ids + at * (size_t)in->cand_slots, r.n, floats_at(&r, p->at_x),
                           p->x_stride);
+        lap(&r, PACKED_GATHER, &clock);
         run_levels(&r);
+        clock = 0;
+        lap(&r, PACKED_TOWERS, &clock);
         run_towers(&r, probabilities + at, (size_t)b->n_rows);
+        lap(&r, PACKED_TOWERS, &clock);
     }
 }
