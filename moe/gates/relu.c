@@ -1,36 +1,39 @@
-/* relu.c: ReMoE (Wang et al., ICLR 2025): w = ReLU(x W), no softmax, no fixed k: rows take as many
- * experts as they need. A controller holds the mean share of zeros at 1 - k / N:
+/* relu.c: ReMoE (Wang et al., ICLR 2025): w = ReLU(x W + b), no softmax, no fixed k: rows take as
+ * many experts as they need. A controller holds the mean share of zeros at 1 - k / N:
  *
  *     loss = lambda mean_t sum_e f_e w_te,  f_e = N / (k T) #{t: w_te > 0}   (no gradient through
  * f) after a step: lambda *= alpha if too few were zero, else lambda /= alpha
  *
  * lambda stands in the buffers, so that a checkpoint continues where it was. Each gate has its own
- * (the paper: one for all layers). A row may lose all its experts, and a whole gate may: then no
- * gradient comes back. Both are counted, and `alarm` says so; keep shared experts or a wide term.
- */
+ * (the paper: one for all layers). The paper's router has no bias; standardised inputs need one:
+ * without, half of all x W are positive whatever W is, no more than half can be zero, and lambda
+ * grows to its limit.
+ *
+ * A row may lose all its experts, and a whole gate may: then no gradient comes back. Both are
+ * counted, and `alarm` says so, as for lambda at its limit; keep shared experts or a wide term. */
 #include <math.h>
 #include "moe/router.h"
 #include "moe/vec.h"
 
 enum { LAMBDA, SPARSITY, ZERO_ROWS, ALARM, STATE }; /* buffers */
 enum { ACTIVE, ROWS, ROWS_WITHOUT, STATS };         /* statistics */
-/* far beyond any use; keeps fp32 from sticking at 0 or infinity */
-#define LAMBDA_MIN 1e-20f
-#define LAMBDA_MAX 1e6f
+#define LAMBDA_MIN 1e-20f                           /* keeps fp32 from sticking at 0 */
 
 struct conf {
     bool bias, balance;
-    double k, lambda, alpha, alarm;
+    double k, lambda, lambda_max, alpha, alarm;
 };
 static const struct conf_item items[] = {
     CONF_FLOAT(struct conf, k, "k", "2", 0.01, 512, "experts", "mean number of experts of a row"),
     CONF_FLOAT(struct conf, lambda, "lambda", "1e-8", 1e-20, 1, NULL,
                "weight of the penalty at the start"),
+    CONF_FLOAT(struct conf, lambda_max, "lambda_max", "10", 1e-20, 1e6, NULL,
+               "limit of that weight; reaching it raises the alarm"),
     CONF_FLOAT(struct conf, alpha, "alpha", "1.2", 1, 2, NULL,
                "factor of a step of the controller: 1 holds lambda, 1.5 swings"),
     CONF_BOOL(struct conf, balance, "balance", "true",
               "the penalty weighs experts by their load; false: plain L1"),
-    CONF_BOOL(struct conf, bias, "bias", "false", "the logits have a bias"),
+    CONF_BOOL(struct conf, bias, "bias", "true", "the logits have a bias"),
     CONF_FLOAT(struct conf, alarm, "alarm", "0.5", 0, 1, NULL,
                "share of rows without any expert that raises the alarm"),
     CONF_END};
@@ -128,10 +131,11 @@ static void after_step(const struct moe_gate *g, const float *stats, float *buff
     float target = fmaxf(0, 1 - (float)c->k / (float)g->n_experts);
     float sparsity = 1 - stats[ACTIVE] / (stats[ROWS] * (float)g->n_experts);
     float lambda = buffers[LAMBDA] * (sparsity < target ? (float)c->alpha : 1 / (float)c->alpha);
-    buffers[LAMBDA] = fminf(fmaxf(lambda, LAMBDA_MIN), LAMBDA_MAX);
+    buffers[LAMBDA] = fminf(fmaxf(lambda, LAMBDA_MIN), (float)c->lambda_max);
     buffers[SPARSITY] = sparsity;
     buffers[ZERO_ROWS] = stats[ROWS_WITHOUT] / stats[ROWS];
-    buffers[ALARM] = stats[ACTIVE] == 0 || buffers[ZERO_ROWS] > (float)c->alarm;
+    buffers[ALARM] = stats[ACTIVE] == 0 || buffers[ZERO_ROWS] > (float)c->alarm ||
+                     buffers[LAMBDA] >= (float)c->lambda_max;
 }
 
 const struct moe_gate_ops moe_gate_relu = {

@@ -203,6 +203,22 @@ static inline void lab_shake(struct lab *l, double by, uint64_t seed) {
     for (size_t i = 0; i < l->g.params.floats; i++)
         lab_w(l)[i] += (float)(by * rng_normal(&r));
 }
+/* Other rows, of the same shape. */
+static inline void lab_redraw(struct lab *l, uint64_t seed) {
+    struct rng r;
+    rng_init(&r, seed);
+    for (int i = 0; i < l->size.n_groups * l->size.dq; i++)
+        l->q[i] = (float)rng_normal(&r);
+    for (int i = 0; i < l->size.n_rows * l->size.dc; i++)
+        l->c[i] = (float)rng_normal(&r);
+}
+/* count [n_experts]: rows with a weight */
+static inline void lab_loads(const struct lab *l, float *count) {
+    memset(count, 0, (size_t)l->g.n_experts * sizeof *count);
+    for (int r = 0; r < l->size.n_rows; r++)
+        for (int e = 0; e < l->g.n_experts; e++)
+            count[e] += l->route.w[r * l->g.n_experts + e] != 0;
+}
 /* A field of the parameters or buffers by name; NULL: there is none. */
 static inline float *lab_field(struct lab *l, const char *name) {
     for (int i = 0; i < l->g.params.n; i++)

@@ -25,7 +25,7 @@ static const struct variant variants[] = {
     {"cosine", "{\"renormalise\":true,\"k\":3,\"dim\":3,\"aux_loss\":1}"},
     {"cosine", "{\"temperature\":0.1,\"order\":\"topk_softmax\",\"scale\":0.5}"},
     {"relu", "{\"lambda\":0.5,\"bias\":true,\"k\":1.5}"},
-    {"relu", "{\"lambda\":0.3,\"balance\":false}"},
+    {"relu", "{\"lambda\":0.3,\"balance\":false,\"bias\":false}"},
     {"dselectk", "{\"gamma\":2,\"entropy_loss\":0.7,\"reach_loss\":0.4,\"k\":3}"},
     {"dselectk", "{\"gamma\":1.2,\"entropy_loss\":0.7,\"reach_loss\":0.4,"
                  "\"per_example\":false}"},
