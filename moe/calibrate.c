@@ -149,7 +149,7 @@ static void observe(struct calibrate_side *s, struct calibrate_slates *slates, f
         watch.see = pass ? see_counts : see_most;
         observe_queries(s, slates->x, &watch);
         for (int i = 0; i < slates->conf->requests; i++) {
-            struct moe_batch b = calibrate_slate(slates, i, slates->rows);
+            struct moe_batch b = moe_calibrate_slate(slates, i, slates->rows);
             moe_packed_score(s->p, &b, s->scratch, out, &watch);
         }
     }
@@ -264,7 +264,7 @@ static void layer_errors(struct calibrate_side *fp32, struct calibrate_side *int
     out->n_layers = 0;
     each_buffer(fp32->p, &l, count_layer);
     for (int i = 0; i < slates->conf->requests; i++) {
-        struct moe_batch b = calibrate_slate(slates, i, rows);
+        struct moe_batch b = moe_calibrate_slate(slates, i, rows);
         moe_packed_score(fp32->p, &b, fp32->scratch, scores,
                          &(struct packed_watch){&c, keep_values, NULL});
         moe_packed_score(int8->p, &b, int8->scratch, scores,
@@ -302,10 +302,10 @@ static enum status calibrate(struct calibrate_side *fp32, struct calibrate_slate
                              struct moe_calibration *out) {
     struct calibrate_side int8;
     observe(fp32, slates, units);
-    TRY(calibrate_side_init(&int8, m, MOE_INT8, slates->rows, units));
+    TRY(moe_calibrate_side_init(&int8, m, MOE_INT8, slates->rows, units));
     layer_errors(fp32, &int8, slates, units, a, out);
-    calibrate_losses(fp32, &int8, slates, a, &out->loss);
-    calibrate_side_deinit(&int8);
+    moe_calibrate_losses(fp32, &int8, slates, a, &out->loss);
+    moe_calibrate_side_deinit(&int8);
     return check_limits(m, slates->conf, &out->loss);
 }
 
@@ -319,15 +319,15 @@ enum status moe_calibrate(struct moe_model *m, const struct moe_examples *x,
     if (!moe_cpu_has(moe_cpu(), MOE_INT8))
         return fail(STATUS_UNIMPLEMENTED, "this CPU has no instructions for int8");
     const size_t n = moe_packed_units(m);
-    calibrate_slates_init(&slates, x, conf);
-    enum status status = calibrate_side_init(&fp32, m, MOE_FP32, slates.rows, NULL);
+    moe_calibrate_slates_init(&slates, x, conf);
+    enum status status = moe_calibrate_side_init(&fp32, m, MOE_FP32, slates.rows, NULL);
     if (status == STATUS_OK) {
         float *units = ARENA_ARRAY(a, float, n + 1);
         status = calibrate(&fp32, &slates, m, units, a, out);
-        calibrate_side_deinit(&fp32);
+        moe_calibrate_side_deinit(&fp32);
         if (status == STATUS_OK)
             store_units(m, units, n);
     }
-    calibrate_slates_deinit(&slates);
+    moe_calibrate_slates_deinit(&slates);
     return status;
 }

@@ -11,21 +11,21 @@ struct calibrate_slates {
     uint32_t *cand_ids; /* [rows x cand_slots] */
     int rows;
 };
-void calibrate_slates_init(struct calibrate_slates *s, const struct moe_examples *x,
-                           const struct moe_calibrate_conf *conf);
-void calibrate_slates_deinit(struct calibrate_slates *s);
+void moe_calibrate_slates_init(struct calibrate_slates *s, const struct moe_examples *x,
+                               const struct moe_calibrate_conf *conf);
+void moe_calibrate_slates_deinit(struct calibrate_slates *s);
 /* Request `i` of conf->requests: the query of a group, and candidates from anywhere. Valid until
  * the next call. */
-struct moe_batch calibrate_slate(struct calibrate_slates *s, int i, int rows);
+struct moe_batch moe_calibrate_slate(struct calibrate_slates *s, int i, int rows);
 
 struct calibrate_side {
     struct moe_packed *p;
     void *scratch;
 };
-enum status calibrate_side_init(struct calibrate_side *s, const struct moe_model *m,
-                                enum moe_precision precision, int rows_max, const float *units);
-void calibrate_side_deinit(struct calibrate_side *s);
+enum status moe_calibrate_side_init(struct calibrate_side *s, const struct moe_model *m,
+                                    enum moe_precision precision, int rows_max, const float *units);
+void moe_calibrate_side_deinit(struct calibrate_side *s);
 
-void calibrate_losses(struct calibrate_side *fp32, struct calibrate_side *other,
-                      struct calibrate_slates *slates, struct arena *a,
-                      struct moe_loss_report *out);
+void moe_calibrate_losses(struct calibrate_side *fp32, struct calibrate_side *other,
+                          struct calibrate_slates *slates, struct arena *a,
+                          struct moe_loss_report *out);

@@ -8,19 +8,19 @@
 #include "moe/calibrate_impl.h"
 #include "moe/eval.h"
 
-void calibrate_slates_init(struct calibrate_slates *s, const struct moe_examples *x,
-                           const struct moe_calibrate_conf *conf) {
+void moe_calibrate_slates_init(struct calibrate_slates *s, const struct moe_examples *x,
+                               const struct moe_calibrate_conf *conf) {
     *s = (struct calibrate_slates){.x = x, .conf = conf, .rows = conf->rows};
     s->cand = HEAP_ARRAY(float, s->rows * x->inputs.cand_columns + 1);
     s->cand_ids = HEAP_ARRAY(uint32_t, s->rows * x->inputs.cand_slots + 1);
 }
 
-void calibrate_slates_deinit(struct calibrate_slates *s) {
+void moe_calibrate_slates_deinit(struct calibrate_slates *s) {
     heap_free(s->cand);
     heap_free(s->cand_ids);
 }
 
-struct moe_batch calibrate_slate(struct calibrate_slates *s, int i, int rows) {
+struct moe_batch moe_calibrate_slate(struct calibrate_slates *s, int i, int rows) {
     const struct moe_inputs *in = &s->x->inputs;
     struct rng r;
     rng_init(&r, (uint64_t)i);
@@ -42,14 +42,15 @@ struct moe_batch calibrate_slate(struct calibrate_slates *s, int i, int rows) {
                               .cand_ids = s->cand_ids};
 }
 
-enum status calibrate_side_init(struct calibrate_side *s, const struct moe_model *m,
-                                enum moe_precision precision, int rows_max, const float *units) {
+enum status moe_calibrate_side_init(struct calibrate_side *s, const struct moe_model *m,
+                                    enum moe_precision precision, int rows_max,
+                                    const float *units) {
     TRY(moe_packed_new(m, moe_cpu(), precision, rows_max, units, &s->p));
     s->scratch = heap_alloc_aligned(s->p->scratch_bytes);
     return STATUS_OK;
 }
 
-void calibrate_side_deinit(struct calibrate_side *s) {
+void moe_calibrate_side_deinit(struct calibrate_side *s) {
     moe_packed_free(s->p);
     heap_free(s->scratch);
 }
@@ -91,7 +92,7 @@ static void compare_slates(struct calibrate_side *fp32, struct calibrate_side *o
     const int tasks = fp32->p->m->n_tasks, rows = slates->rows;
     float *a = HEAP_ARRAY(float, rows *tasks), *b = HEAP_ARRAY(float, tasks *rows);
     for (int i = 0; i < slates->conf->requests; i++) {
-        struct moe_batch batch = calibrate_slate(slates, i, rows);
+        struct moe_batch batch = moe_calibrate_slate(slates, i, rows);
         moe_packed_score(fp32->p, &batch, fp32->scratch, a, NULL);
         moe_packed_score(other->p, &batch, other->scratch, b, NULL);
         for (int k = 0; k < tasks * rows; k++) {
@@ -149,9 +150,9 @@ static void compare_aucs(struct calibrate_side *fp32, struct calibrate_side *oth
     heap_free(b);
 }
 
-void calibrate_losses(struct calibrate_side *fp32, struct calibrate_side *other,
-                      struct calibrate_slates *slates, struct arena *a,
-                      struct moe_loss_report *out) {
+void moe_calibrate_losses(struct calibrate_side *fp32, struct calibrate_side *other,
+                          struct calibrate_slates *slates, struct arena *a,
+                          struct moe_loss_report *out) {
     *out = (struct moe_loss_report){0};
     out->auc_fp32 = ARENA_ARRAY(a, double, fp32->p->m->n_tasks);
     out->auc = ARENA_ARRAY(a, double, fp32->p->m->n_tasks);
@@ -166,9 +167,9 @@ static enum status measure(const struct moe_model *m, enum moe_precision precisi
     const float *units = NULL;
     if (precision == MOE_INT8)
         TRY(moe_calibrate_units(m, a, &units));
-    TRY(calibrate_side_init(&other, m, precision, slates->rows, units));
-    calibrate_losses(fp32, &other, slates, a, out);
-    calibrate_side_deinit(&other);
+    TRY(moe_calibrate_side_init(&other, m, precision, slates->rows, units));
+    moe_calibrate_losses(fp32, &other, slates, a, out);
+    moe_calibrate_side_deinit(&other);
     return STATUS_OK;
 }
 
@@ -179,10 +180,10 @@ enum status moe_measure_loss(const struct moe_model *m, enum moe_precision preci
     struct calibrate_side fp32;
     if (x->n_rows == 0 || x->n_groups == 0)
         return fail(STATUS_FAILED_PRECONDITION, "there are no examples to measure with");
-    TRY(calibrate_side_init(&fp32, m, MOE_FP32, conf->rows, NULL));
-    calibrate_slates_init(&slates, x, conf);
+    TRY(moe_calibrate_side_init(&fp32, m, MOE_FP32, conf->rows, NULL));
+    moe_calibrate_slates_init(&slates, x, conf);
     enum status status = measure(m, precision, &slates, &fp32, a, out);
-    calibrate_slates_deinit(&slates);
-    calibrate_side_deinit(&fp32);
+    moe_calibrate_slates_deinit(&slates);
+    moe_calibrate_side_deinit(&fp32);
     return status;
 }

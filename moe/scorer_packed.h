@@ -143,7 +143,7 @@ enum packed_stage {
     PACKED_TOWERS,  /* with sigmoid */
     PACKED_STAGES
 };
-const char *packed_stage_word(enum packed_stage s);
+const char *moe_packed_stage(enum packed_stage s);
 
 /* Looks on. see (may be NULL) is shown activations on their way: rows [n x columns] as the experts'
  * type stores them, of the columns from `unit` on in the order of moe_packed_units; stride in

@@ -16,7 +16,7 @@ struct run {
     const struct packed_watch *watch;
 };
 
-const char *packed_stage_word(enum packed_stage s) {
+const char *moe_packed_stage(enum packed_stage s) {
     static const char *const words[] = {"query", "gather", "convert", "gates",
                                         "first", "last",   "mix",     "towers"};
     return words[s];
