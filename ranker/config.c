@@ -144,7 +144,7 @@ static const struct section sections[] = {
     SECTION("train", train, moe_train_items, "`moerank train`."),
 };
 enum { N_SECTIONS = sizeof sections / sizeof sections[0] };
-static const char *const trees[] = {"lateness", "features", "examples", "tasks", "model"};
+static const char *const trees[] = {"lateness", "features", "examples", "table", "tasks", "model"};
 enum { N_TREES = sizeof trees / sizeof trees[0] };
 
 /* All names a file may have at its top, NULL-ended. */

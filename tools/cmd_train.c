@@ -9,21 +9,30 @@
 #include "tools/harvest.h"
 #include "tools/options.h"
 #include "tools/report.h"
+#include "tools/train_table.h"
 #include "tools/verbs.h"
 
 struct options {
     struct option_config config;
     const char *events, *model, *state;
+    struct train_table_options table;
 };
 static const struct conf_item items[] = {
     OPTION_CONFIG(struct options, config),
-    OPTION_TEXT(struct options, model, "model", NULL, "FILE",
+    OPTION_TEXT(struct options, model, "model", "", "FILE",
                 "the model is written here (safetensors)"),
     OPTION_TEXT(
         struct options, events, "events", "", "FILE",
         "JSON lines, plain or compressed, instead of the settings' Kafka topic; - is stdin"),
     OPTION_TEXT(struct options, state, "state", "", "FILE",
                 "a snapshot of the state after the last event is written here"),
+    OPTION_TEXT(struct options, table.table, "table", "", "FILE",
+                "train on the labelled rows of this file instead (csv, tsv, jsonl, libsvm; the "
+                "settings' section table says what its columns are)"),
+    OPTION_TEXT(struct options, table.test, "test", "", "FILE",
+                "with --table: figures of the model on this file's rows"),
+    OPTION_TEXT(struct options, table.predictions, "predictions", "", "FILE",
+                "with --test: what the model says of its rows, as CSV"),
     CONF_END};
 
 struct fit {
@@ -157,8 +166,18 @@ static enum status run(const struct verb_call *call, void *options) {
     const struct options *o = options;
     struct rk_config *c;
     struct fit f = {0};
+    if (!*o->table.table && !*o->model)
+        return fail(STATUS_INVALID_ARGUMENT, "--model must be given; moerank train --help");
     TRY(option_config_load(&o->config, &c));
-    enum status status = fit(call, o, c, &f);
+    enum status status;
+    if (*o->table.table) {
+        struct train_table_options table = o->table;
+        table.model = o->model;
+        status = train_table(call, &table, c);
+        rk_config_free(c);
+        return status;
+    }
+    status = fit(call, o, c, &f);
     moe_model_free(f.model);
     moe_examples_free(f.examples);
     harvest_deinit(&f.harvest);
@@ -172,11 +191,13 @@ static const struct verb verb = {
         "Reads events from the settings' Kafka topic up to its present end, or from a file, makes "
         "examples of them as serving would have seen them, trains the model of the settings and "
         "writes it. With --state, what the events left behind is written too: serving goes on "
-        "from both. The newest share of the examples (train.validation) is not trained on; "
+        "from both. With --table, labelled rows of a file take the events' place. The newest share of the examples (train.validation) is not trained on; "
         "figures are of it. Equal events, settings and seed give an equal model.",
     .example =
         "moerank train --config moerank.yaml --model model.safetensors --state state.snap\n"
-        "moerank train --config moerank.yaml --events events.jsonl.gz --model model.safetensors",
+        "moerank train --config moerank.yaml --events events.jsonl.gz --model model.safetensors\n"
+        "moerank train --config table.yaml --table rows.csv --test other.csv --model "
+        "model.safetensors",
     .items = items,
     .bytes = sizeof(struct options),
     .run = run,
