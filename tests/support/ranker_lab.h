@@ -39,7 +39,7 @@ struct lab {
     struct feat_state *state;
     struct rk_bundle *bundle;
     struct slice items[LAB_ITEMS];
-    char names[LAB_ITEMS][8];
+    char names[LAB_ITEMS][16];
 };
 
 static inline int lab_item(int i) { return (i * 7 + i / LAB_ITEMS) % LAB_ITEMS; }

@@ -220,7 +220,7 @@ static struct moe_examples *draw(uint64_t seed) {
                   "tasks: [{name: pick, positive: rating, space: all}]\n",
                   seed))
         return NULL;
-    char names[100][8];
+    char names[100][16];
     for (int i = 0; i < 100; i++) {
         snprintf(names[i], sizeof names[i], "i%d", i % 40);
         rates(&l, "u", names[i], i, 3);
@@ -249,7 +249,7 @@ static void test_open_examples_are_bounded(void) {
                   "tasks: [{name: click, positive: click}]\n",
                   1))
         return;
-    char ids[50][8];
+    char ids[50][16];
     for (int i = 0; i < 50; i++) {
         snprintf(ids[i], sizeof ids[i], "r%d", i);
         is_shown(&l, ids[i], "u1", i, "a", "b", "c");
