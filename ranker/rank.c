@@ -157,17 +157,14 @@ static void write_answer(const struct rk_bundle *b, const float *p, const float 
 
 static void explain_features(const struct feat_plan *plan, const struct feat_rows *rows, int row,
                              struct arena *a, struct rpc_explanation *out) {
-    struct rpc_feature_value *values = ARENA_ARRAY(a, struct rpc_feature_value, plan->n_features);
-    int n = 0;
-    for (int i = 0; i < plan->n_features; i++) {
-        const struct feat *f = plan->features[i];
-        if (f->n_columns == 0)
-            continue;
-        const float *part = f->side == FEAT_USER || f->side == FEAT_CONTEXT
-                                ? rows->query
-                                : rows->cand + (size_t)row * (size_t)plan->cand_columns;
-        values[n++] = (struct rpc_feature_value){slice_of(f->name), part + f->column, f->n_columns};
-    }
+    int n = 0, columns = plan->query_columns + plan->cand_columns;
+    struct rpc_feature_value *values = ARENA_ARRAY(a, struct rpc_feature_value, columns);
+    const float *cand = rows->cand + (size_t)row * (size_t)plan->cand_columns;
+    for (int i = 0; i < plan->query_columns; i++)
+        values[n++] =
+            (struct rpc_feature_value){slice_of(plan->query_names[i]), &rows->query[i], 1};
+    for (int i = 0; i < plan->cand_columns; i++)
+        values[n++] = (struct rpc_feature_value){slice_of(plan->cand_names[i]), &cand[i], 1};
     out->features = values;
     out->n_features = n;
 }

@@ -65,8 +65,8 @@ static enum status prepare(struct stage *s) {
     TRY(io_make_dirs(s->options->out));
     static const char *const old[] = {"kafka.address", "redis.sock",        "grpc.port",
                                       "state.snap",    "model.safetensors", "train.json",
-                                      "requests.log",  "redis.log",         "broker.log",
-                                      "serve.log",     "synthetic.jsonl"};
+                                      "replay.json",   "requests.log",      "redis.log",
+                                      "broker.log",    "serve.log",         "synthetic.jsonl"};
     for (size_t i = 0; i < sizeof old / sizeof *old; i++) {
         unlink(in_out(s, old[i]));
     }
@@ -206,6 +206,19 @@ static enum status live(struct stage *s) {
     return demo_summary_counts(&s->summary, r, s->metrics_port);
 }
 
+/* The past once more: every logged request must give the bits it gave when it was served. */
+static enum status replay(struct stage *s) {
+    say("replay: every request of the server's log is ranked again from the topic and compared bit for bit");
+    const char *result = in_out(s, "replay.json");
+    const char *argv[] = {
+        s->self,    "replay",  "--config", s->config,    "--set",
+        s->brokers, "--model", s->model,   "--requests", in_out(s, "requests.log"),
+        "--json",   NULL};
+    demo_part_stop(&s->serve); /* its log is complete only now */
+    TRY(demo_part_run("moerank replay", argv, result));
+    return demo_summary_replay(&s->summary, result);
+}
+
 static void stop_all(struct stage *s) {
     rk_client_close(s->run.client);
     demo_part_stop(&s->serve);
@@ -225,7 +238,8 @@ static enum status run_stages(struct stage *s) {
     TRY(produce_history(s));
     TRY(train(s));
     TRY(serve(s));
-    return live(s);
+    TRY(live(s));
+    return replay(s);
 }
 
 static enum status run(const struct verb_call *call, void *options) {

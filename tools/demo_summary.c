@@ -17,7 +17,21 @@ static double number_at(const struct node *n, const char *a, const char *b) {
     return n && n->type == NODE_NUMBER ? n->number : 0;
 }
 
-enum status demo_summary_training(struct demo_summary *s, const char *json_path) {
+static void take_training(struct demo_summary *s, const struct node *root) {
+    s->applied += number_at(root, "events", "applied");
+    s->dead_lettered += number_at(root, "events", "dead_lettered");
+    s->ingest_per_s = number_at(root, "events", "per_s");
+    s->train_rows_per_s = number_at(root, "rows_per_s", NULL);
+    s->train_seconds = number_at(root, "seconds", NULL);
+}
+
+static void take_replay(struct demo_summary *s, const struct node *root) {
+    s->replayed = number_at(root, "compared", NULL);
+    s->replayed_equal = number_at(root, "equal", NULL);
+}
+
+static enum status take(struct demo_summary *s, const char *json_path,
+                        void (*from)(struct demo_summary *s, const struct node *root)) {
     struct arena a;
     struct buf text = {0};
     struct node *root;
@@ -25,15 +39,19 @@ enum status demo_summary_training(struct demo_summary *s, const char *json_path)
     arena_init(&a, 0);
     enum status status = node_parse_json(&a, buf_slice(&text), json_path, &root);
     if (status == STATUS_OK) {
-        s->applied += number_at(root, "events", "applied");
-        s->dead_lettered += number_at(root, "events", "dead_lettered");
-        s->ingest_per_s = number_at(root, "events", "per_s");
-        s->train_rows_per_s = number_at(root, "rows_per_s", NULL);
-        s->train_seconds = number_at(root, "seconds", NULL);
+        from(s, root);
     }
     arena_deinit(&a);
     buf_deinit(&text);
     return status;
+}
+
+enum status demo_summary_training(struct demo_summary *s, const char *json_path) {
+    return take(s, json_path, take_training);
+}
+
+enum status demo_summary_replay(struct demo_summary *s, const char *json_path) {
+    return take(s, json_path, take_replay);
 }
 
 static void score_rivals(struct demo_summary *s, const struct demo_live *l) {
@@ -125,6 +143,11 @@ static void write_json(const struct demo_summary *s, const struct demo_run *r, s
     json_key(&j, "random"), json_num(&j, l->ndcg_random);
     json_key(&j, "lists"), json_int(&j, l->n_lists);
     json_object_end(&j);
+    json_key(&j, "replay");
+    json_object(&j);
+    json_key(&j, "compared"), json_num(&j, s->replayed);
+    json_key(&j, "equal"), json_num(&j, s->replayed_equal);
+    json_object_end(&j);
     json_key(&j, "top10");
     demo_story_json(r->story, &j);
     json_key(&j, "seconds"), json_num(&j, s->seconds);
@@ -157,6 +180,8 @@ static void print_text(const struct demo_summary *s, const struct demo_run *r) {
            r->data->n_films, l->rank_p50_ms, l->rank_p99_ms, l->n_rank);
     printf("  cache     %.0f %% of %d list calls (each list was opened twice)\n",
            l->n_cache_asked ? 100.0 * l->n_cached / l->n_cache_asked : 0, l->n_cache_asked);
+    printf("  replay    %.0f of %.0f logged requests ranked again, bit for bit equal\n",
+           s->replayed_equal, s->replayed);
     printf("  in all    %.0f s\n", s->seconds);
     printf(
         "\nNext: docs/examples/movielens.yaml is the settings file of this run; docs/features.md and "
