@@ -30,7 +30,9 @@ struct observed {
     unsigned char *zero; /* [n] */
 };
 
-static void see_most(void *to, size_t unit, const void *rows, size_t stride, int n, int columns) {
+static void see_most(void *to, size_t unit, const void *rows, size_t stride, int n, int columns,
+                     const int *which) {
+    (void)which;
     struct observed *o = to;
     for (int r = 0; r < n; r++) {
         const float *x = (const float *)(const void *)((const char *)rows + (size_t)r * stride);
@@ -39,7 +41,9 @@ static void see_most(void *to, size_t unit, const void *rows, size_t stride, int
     }
 }
 
-static void see_counts(void *to, size_t unit, const void *rows, size_t stride, int n, int columns) {
+static void see_counts(void *to, size_t unit, const void *rows, size_t stride, int n, int columns,
+                       const int *which) {
+    (void)which;
     struct observed *o = to;
     for (int r = 0; r < n; r++) {
         const float *x = (const float *)(const void *)((const char *)rows + (size_t)r * stride);
@@ -132,8 +136,8 @@ static void observe_queries(struct calibrate_side *s, const struct moe_examples 
     for (int i = 0; i < n && columns; i++) {
         const size_t g = (size_t)i * (size_t)x->n_groups / (size_t)n;
         moe_packed_gather(s->p, MOE_QUERY, x->query + g * (size_t)x->inputs.query_columns,
-                          x->query_ids + g * (size_t)x->inputs.query_slots, 1, q, columns);
-        watch->see(watch->to, 0, q, 0, 1, (int)columns);
+                          x->query_ids + g * (size_t)x->inputs.query_slots, 1, q);
+        watch->see(watch->to, 0, q, 0, 1, (int)columns, NULL);
     }
     heap_free(q);
 }
@@ -197,26 +201,30 @@ enum status moe_calibrate_units(const struct moe_model *m, struct arena *a, cons
  */
 
 struct compared {
+    size_t rows;
     const float *units;
-    float *values;        /* [n x MOE_BLOCK] the fp32 run's, buffer by buffer */
+    float *values;        /* [n x rows] the fp32 run's, buffer by buffer */
     double *error, *size; /* [n] squares, at a buffer's first unit */
     const unsigned char *zero;
 };
 
-static void keep_values(void *to, size_t unit, const void *rows, size_t stride, int n,
-                        int columns) {
+static void keep_values(void *to, size_t unit, const void *rows, size_t stride, int n, int columns,
+                        const int *which) {
     struct compared *c = to;
-    float *out = c->values + unit * MOE_BLOCK;
+    float *out = c->values + unit * c->rows;
     for (int r = 0; r < n; r++)
-        memcpy(out + (size_t)r * (size_t)columns, (const char *)rows + (size_t)r * stride,
-               (size_t)columns * sizeof *out);
+        memcpy(out + (size_t)(which ? which[r] : r) * (size_t)columns,
+               (const char *)rows + (size_t)r * stride, (size_t)columns * sizeof *out);
 }
 
 static void compare_values(void *to, size_t unit, const void *rows, size_t stride, int n,
-                           int columns) {
+                           int columns, const int *which) {
     struct compared *c = to;
-    const float *want = c->values + unit * MOE_BLOCK;
     for (int r = 0; r < n; r++) {
+        const size_t row = (size_t)(which ? which[r] : r);
+        const float *want = c->values + unit * c->rows + row * (size_t)columns;
+        if (isnan(*want)) /* fp32 sent the row elsewhere */
+            continue;
         const unsigned char *got = (const unsigned char *)rows + (size_t)r * stride;
         for (int k = 0; k < columns; k++, want++) {
             size_t at = unit + (size_t)k;
@@ -252,10 +260,11 @@ static void layer_errors(struct calibrate_side *fp32, struct calibrate_side *int
                          struct calibrate_slates *slates, const float *units, struct arena *a,
                          struct moe_calibration *out) {
     const size_t n = moe_packed_units(fp32->p->m);
-    const int rows = slates->rows < MOE_BLOCK ? slates->rows : MOE_BLOCK;
+    const int rows = slates->rows < fp32->p->block ? slates->rows : fp32->p->block;
     unsigned char *zero = ARENA_ARRAY(a, unsigned char, n + 1);
-    struct compared c = {.units = units,
-                         .values = HEAP_ARRAY(float, MOE_BLOCK *n + 1),
+    struct compared c = {.rows = (size_t)rows,
+                         .units = units,
+                         .values = HEAP_ARRAY(float, (size_t)rows *n + 1),
                          .error = HEAP_ARRAY(double, n + 1),
                          .size = HEAP_ARRAY(double, n + 1),
                          .zero = zero};
@@ -265,6 +274,8 @@ static void layer_errors(struct calibrate_side *fp32, struct calibrate_side *int
     each_buffer(fp32->p, &l, count_layer);
     for (int i = 0; i < slates->conf->requests; i++) {
         struct moe_batch b = moe_calibrate_slate(slates, i, rows);
+        for (size_t k = 0; k < (size_t)rows * n; k++)
+            c.values[k] = NAN;
         moe_packed_score(fp32->p, &b, fp32->scratch, scores,
                          &(struct packed_watch){&c, keep_values, NULL});
         moe_packed_score(int8->p, &b, int8->scratch, scores,

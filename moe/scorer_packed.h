@@ -15,9 +15,10 @@
 #include "moe/pack.h"
 #include "moe/scorer.h"
 
-/* Rows that go through all layers together: their activations stay in L2. */
-#define MOE_BLOCK       56
-#define MOE_BLOCK_LANES 64 /* the same, to whole vectors */
+/* Rows that go through all layers together: their activations stay in L2. Sparse models take
+ * more, so that an expert gets whole tiles; models that mix rows take the request. */
+#define MOE_BLOCK        56
+#define MOE_BLOCK_SPARSE 448
 
 /* A product with packed weights: y = act(x W + start). */
 struct packed_layer {
@@ -43,6 +44,8 @@ struct packed_source {
     size_t at_low, at_side;         /* bytes of scratch; equal to each other when the types are */
     size_t low_stride, side_stride; /* bytes */
     bool direct;                    /* fp32, one part: no copy, read in place */
+    bool has_own;                   /* a gate's own code reads it */
+    size_t at_own;                  /* bytes: floats [block x columns] without gaps, if n > 0 */
     bool has_side;
     struct packed_layer side; /* logits of the gates that read it (and wide): [columns x lanes] */
     size_t at_logits;         /* bytes; [block x logits_stride] */
@@ -52,11 +55,22 @@ struct packed_source {
 struct packed_expert {
     int source, n_layers;
     struct packed_layer *layers; /* [n_layers] */
+    bool sparse;                 /* runs on the rows that some gate sends */
+    int *weights_at;             /* [n_uses] columns of the level's weights */
+    int n_uses;
+};
+enum packed_gate_kind {
+    PACKED_ONE,     /* a single expert: weight 1 */
+    PACKED_SOFTMAX, /* logits beside the other gates', softmax in registers */
+    PACKED_OWN,     /* the gate's own code, by rows in fp32 */
 };
 struct packed_gate {
+    enum packed_gate_kind kind;
     int source, n_experts;
-    int logits_at; /* column of the source's logits */
+    int logits_at; /* SOFTMAX: column of the source's logits */
     int at;        /* column of the level's weights, a multiple of MOE_LANES */
+    const struct moe_gate_use *use;
+    size_t at_route, at_work; /* OWN: bytes; [block x n_experts], what bind() takes */
 };
 struct packed_level {
     struct packed_source *sources;
@@ -64,6 +78,7 @@ struct packed_level {
     struct packed_expert *experts;
     struct moe_module_terms *modules; /* [n_modules] terms in the order of the level's gates */
     int n_sources, n_gates, n_experts, n_modules, out;
+    bool sparse;
     size_t at_weights, weights_stride; /* bytes, floats: the gates' weights [block x stride] */
     size_t at_outputs, output_bytes;   /* bytes: [block][n_experts] rows of output_bytes */
     enum moe_precision sum_type;
@@ -96,7 +111,8 @@ struct moe_packed {
     const struct moe_model *m;
     const struct moe_kernels *k;
     enum moe_precision low, side; /* types of experts; of gates, experts' outputs and towers */
-    int rows_max;
+    int rows_max, block;
+    bool mixes_rows;
     struct packed_query query_low, query_side;
     struct packed_level *levels;
     struct packed_tower *towers;
@@ -104,17 +120,18 @@ struct moe_packed {
     int wide_at; /* column of the logits of level 0's source `wide_source`; -1: none */
     int wide_source;
     struct packed_numbers numbers[MOE_SIDES];
-    size_t x_stride, hidden_stride, tower_stride; /* floats, bytes, bytes */
+    size_t hidden_stride, tower_stride;           /* bytes */
     size_t at_query, at_query_low, at_query_side; /* bytes of scratch */
-    size_t at_x, at_hidden[2], at_float, at_tower[2], at_tower_in, at_logits;
+    size_t at_x; /* bytes: floats [block x part[MOE_CAND]] without gaps */
+    size_t at_hidden[2], at_float, at_tower[2], at_tower_in, at_logits;
+    size_t at_list, at_gathered, at_group; /* sparse experts: rows; OWN gates: zeros [block] */
     size_t scratch_bytes;
     void *weights; /* one block: everything packed */
     size_t weights_bytes;
     struct arena arena; /* the structs above */
 };
 
-/* Whether the model is covered: WEIGHTS routes of softmax gates, mlp experts. NULL: yes; else what
- * is in the way, for logs. */
+/* Whether the model is covered: WEIGHTS routes, mlp experts. NULL: yes; else what is in the way. */
 const char *moe_packed_lacks(const struct moe_model *m);
 /* units: int8 only, see packed_units.h. UNIMPLEMENTED: not covered, or the CPU lacks the
  * precision. */
@@ -128,9 +145,10 @@ void moe_packed_fill(struct moe_packed *p, const float *units);
  * each expert's hidden layers, as the layers' inputs come. Each is the value of one step of the
  * column's int8 activation. */
 size_t moe_packed_units(const struct moe_model *m);
-/* Inputs of the network: x[r * stride ..] from numbers [n x columns] and ids [n x slots]. */
+/* Inputs of the network: x [n x part[side]], and MOE_LANES zeros behind, from numbers [n x columns]
+ * and ids [n x slots]. */
 void moe_packed_gather(const struct moe_packed *p, int side, const float *numbers,
-                       const uint32_t *ids, int n, float *x, size_t stride);
+                       const uint32_t *ids, int n, float *x);
 /* Stages of a request, for profiles. */
 enum packed_stage {
     PACKED_QUERY,   /* the query part, once */
@@ -147,10 +165,12 @@ const char *moe_packed_stage(enum packed_stage s);
 
 /* Looks on. see (may be NULL) is shown activations on their way: rows [n x columns] as the experts'
  * type stores them, of the columns from `unit` on in the order of moe_packed_units; stride in
- * bytes. stage_ns [PACKED_STAGES] (may be NULL) is added to. */
+ * bytes; `which` rows of the block they are, NULL: 0, 1, .. stage_ns [PACKED_STAGES] (may be NULL)
+ * is added to. */
 struct packed_watch {
     void *to;
-    void (*see)(void *to, size_t unit, const void *rows, size_t stride, int n, int columns);
+    void (*see)(void *to, size_t unit, const void *rows, size_t stride, int n, int columns,
+                const int *which);
     int64_t *stage_ns;
 };
 /* As moe_scorer_score. watch NULL: nobody looks. */

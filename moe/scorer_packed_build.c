@@ -5,7 +5,7 @@
 #include "moe/scorer_packed.h"
 
 static const char *lacks_gate(const struct moe_gate_use *u) {
-    return u->gate.ops == &moe_gate_softmax ? NULL : u->gate.ops->name;
+    return u->gate.ops->kind == MOE_ROUTE_WEIGHTS ? NULL : u->gate.ops->name;
 }
 
 static const char *lacks_expert(const struct moe_expert *e) {
@@ -51,8 +51,8 @@ static void place_source(struct moe_packed *p, struct packed_source *s, size_t a
         s->at_low = s->at_side = at_direct;
         return;
     }
-    s->at_low = take(p, MOE_BLOCK * s->low_stride);
-    s->at_side = p->low == p->side ? s->at_low : take(p, MOE_BLOCK * s->side_stride);
+    s->at_low = take(p, (size_t)p->block * s->low_stride);
+    s->at_side = p->low == p->side ? s->at_low : take(p, (size_t)p->block * s->side_stride);
 }
 
 static void shape_sources(struct moe_packed *p, const struct moe_level *l, struct packed_level *to,
@@ -64,13 +64,34 @@ static void shape_sources(struct moe_packed *p, const struct moe_level *l, struc
         struct packed_source *s = &to->sources[i];
         *s = (struct packed_source){.n = from->n, .modules = from->modules};
         s->columns = from->columns - from->dq;
-        size_t at = p->at_x, stride = p->x_stride * sizeof(float);
+        size_t at = p->at_x, stride = (size_t)p->m->part[MOE_CAND] * sizeof(float);
         if (from->n == 1) {
             stride = below->sums_stride;
-            at = below->at_sums + (size_t)from->modules[0] * MOE_BLOCK * stride;
+            at = below->at_sums + (size_t)(from->modules[0] * p->block) * stride;
         }
         place_source(p, s, at, stride);
     }
+}
+
+static enum packed_gate_kind kind_of(const struct moe_gate *g) {
+    if (g->ops != &moe_gate_softmax)
+        return PACKED_OWN;
+    return g->n_experts == 1 ? PACKED_ONE : PACKED_SOFTMAX;
+}
+
+/* Room for a gate's own code: what it binds, its route, and rows without gaps. */
+static void place_own(struct moe_packed *p, struct packed_level *l, struct packed_gate *g) {
+    struct packed_source *s = &l->sources[g->source];
+    struct moe_plan plan = {p->block, 1, false};
+    struct moe_work work = {0};
+    if (g->use->gate.ops->bind)
+        g->use->gate.ops->bind(&g->use->gate, &plan, &work);
+    g->at_work = take(p, work.used * sizeof(float));
+    g->at_route = take(p, (size_t)(p->block * g->n_experts) * sizeof(float));
+    l->sparse |= (g->use->gate.flags & MOE_GATE_SPARSE) != 0;
+    if (s->n && !s->has_own)
+        s->at_own = take(p, (size_t)(p->block * s->columns) * sizeof(float));
+    s->has_own = true;
 }
 
 /* Gates in the order of the level, their logits side by side per source; weights in groups of 16.
@@ -81,16 +102,21 @@ static void shape_gates(struct moe_packed *p, const struct moe_level *l, struct 
     to->gates = ARENA_ARRAY(&p->arena, struct packed_gate, l->n_gates);
     for (int i = 0; i < l->n_gates; i++) {
         const struct moe_gate_use *u = &l->gates[i];
-        to->gates[i] = (struct packed_gate){.source = u->source,
-                                            .n_experts = u->gate.n_experts,
-                                            .logits_at = lanes[u->source],
-                                            .at = weights};
+        struct packed_gate *g = &to->gates[i];
+        *g = (struct packed_gate){.kind = kind_of(&u->gate),
+                                  .source = u->source,
+                                  .n_experts = u->gate.n_experts,
+                                  .logits_at = lanes[u->source],
+                                  .at = weights,
+                                  .use = u};
         weights += padded(u->gate.n_experts, MOE_LANES);
-        if (u->gate.n_experts > 1)
+        if (g->kind == PACKED_SOFTMAX)
             lanes[u->source] += u->gate.n_experts;
+        if (g->kind == PACKED_OWN)
+            place_own(p, to, g);
     }
     to->weights_stride = (size_t)weights;
-    to->at_weights = take(p, MOE_BLOCK * (size_t)weights * sizeof(float));
+    to->at_weights = take(p, (size_t)p->block * (size_t)weights * sizeof(float));
     bool wide = p->m->wide_tensor >= 0 && to == &p->levels[0];
     for (int i = 0; i < to->n_sources; i++) {
         struct packed_source *s = &to->sources[i];
@@ -106,7 +132,7 @@ static void shape_gates(struct moe_packed *p, const struct moe_level *l, struct 
         s->side.act = MOE_ACT_NONE;
         /* a group of 16 is read from any logit on */
         s->logits_stride = (size_t)padded(lanes[i], p->k->nr) + MOE_LANES;
-        s->at_logits = take(p, MOE_BLOCK * s->logits_stride * sizeof(float));
+        s->at_logits = take(p, (size_t)p->block * s->logits_stride * sizeof(float));
     }
 }
 
@@ -121,6 +147,22 @@ static void shape_mlp(struct moe_packed *p, const struct moe_mlp *m, int in, int
     }
 }
 
+/* Which weights send rows to an expert. It runs on all rows when a dense gate uses it. */
+static void shape_uses(struct moe_packed *p, const struct moe_level *l,
+                       const struct packed_level *to, int expert, struct packed_expert *e) {
+    e->weights_at = ARENA_ARRAY(&p->arena, int, l->n_gates);
+    e->sparse = to->sparse;
+    for (int g = 0; g < l->n_gates; g++)
+        for (int c = 0; c < l->gates[g].gate.n_experts; c++) {
+            if (l->gates[g].experts[c] != expert)
+                continue;
+            if (!(l->gates[g].gate.flags & MOE_GATE_SPARSE))
+                e->sparse = false;
+            if (e->n_uses < l->n_gates)
+                e->weights_at[e->n_uses++] = to->gates[g].at + c;
+        }
+}
+
 static void shape_experts(struct moe_packed *p, const struct moe_level *l,
                           struct packed_level *to) {
     to->n_experts = l->n_experts;
@@ -132,6 +174,7 @@ static void shape_experts(struct moe_packed *p, const struct moe_level *l,
         e->source = g->source;
         e->n_layers = mlp->n_layers;
         shape_mlp(p, mlp, to->sources[g->source].columns, mlp->n_layers, &e->layers);
+        shape_uses(p, l, to, i, e);
     }
 }
 
@@ -173,8 +216,8 @@ static void shape_level(struct moe_packed *p, int at) {
     shape_gates(p, l, to);
     shape_experts(p, l, to);
     shape_modules(p, l, to);
-    to->at_outputs = take(p, MOE_BLOCK * (size_t)l->n_experts * to->output_bytes);
-    to->at_sums = take(p, (size_t)l->n_modules * MOE_BLOCK * to->sums_stride);
+    to->at_outputs = take(p, (size_t)p->block * (size_t)l->n_experts * to->output_bytes);
+    to->at_sums = take(p, (size_t)(l->n_modules * p->block) * to->sums_stride);
 }
 
 static void shape_towers(struct moe_packed *p) {
@@ -195,6 +238,25 @@ static size_t widest(const struct packed_layer *l, int n, int nr, size_t most) {
     return most;
 }
 
+/* Lists and copies of rows for sparse experts. */
+static void plan_sparse(struct moe_packed *p) {
+    size_t widest_source = 0;
+    bool own = false;
+    for (int l = 0; l < p->n_levels; l++)
+        for (int i = 0; i < p->levels[l].n_sources; i++) {
+            const struct packed_source *s = &p->levels[l].sources[i];
+            own |= s->has_own;
+            if (p->levels[l].sparse && s->low_stride > widest_source)
+                widest_source = s->low_stride;
+        }
+    if (own)
+        p->at_group = take(p, (size_t)p->block * sizeof(int));
+    if (!widest_source)
+        return;
+    p->at_list = take(p, (size_t)p->block * sizeof(int));
+    p->at_gathered = take(p, (size_t)p->block * widest_source);
+}
+
 /* What does not belong to one level. */
 static void plan_buffers(struct moe_packed *p) {
     size_t expert = 0, tower = 0;
@@ -207,13 +269,14 @@ static void plan_buffers(struct moe_packed *p) {
     p->hidden_stride = moe_pack_row_bytes(p->low, (int)expert);
     p->tower_stride = moe_pack_row_bytes(p->side, (int)tower);
     for (int i = 0; i < 2; i++) {
-        p->at_hidden[i] = take(p, MOE_BLOCK * p->hidden_stride);
-        p->at_tower[i] = take(p, MOE_BLOCK * p->tower_stride);
+        p->at_hidden[i] = take(p, (size_t)p->block * p->hidden_stride);
+        p->at_tower[i] = take(p, (size_t)p->block * p->tower_stride);
     }
-    p->at_float = take(p, MOE_BLOCK * (expert > tower ? expert : tower) * sizeof(float));
+    p->at_float = take(p, (size_t)p->block * (expert > tower ? expert : tower) * sizeof(float));
     const struct packed_level *last = &p->levels[p->n_levels - 1];
-    p->at_tower_in = take(p, MOE_BLOCK * moe_pack_row_bytes(p->side, last->out));
-    p->at_logits = take(p, (size_t)p->m->n_tasks * MOE_BLOCK_LANES * sizeof(float));
+    p->at_tower_in = take(p, (size_t)p->block * moe_pack_row_bytes(p->side, last->out));
+    plan_sparse(p);
+    p->at_logits = take(p, (size_t)p->m->n_tasks * padded(p->block, MOE_LANES) * sizeof(float));
 }
 
 /* Columns of the query products: one range per first layer over the input. */
@@ -234,7 +297,7 @@ static void plan_query(struct moe_packed *p) {
     }
     p->query_low.columns = dq ? low : 0;
     p->query_side.columns = dq ? side : 0;
-    p->at_query = take(p, (size_t)padded(dq, MOE_LANES) * sizeof(float));
+    p->at_query = take(p, (size_t)(dq + MOE_LANES) * sizeof(float));
     p->at_query_low = take(p, moe_pack_row_bytes(p->low, padded(dq, MOE_LANES)));
     p->at_query_side = take(p, moe_pack_row_bytes(p->side, padded(dq, MOE_LANES)));
     p->query_low.at = take(p, (size_t)low * sizeof(float));
@@ -270,14 +333,25 @@ static void number_units(struct moe_packed *p) {
     }
 }
 
+static int block_of(const struct moe_model *m, int rows_max) {
+    bool sparse = false;
+    for (int l = 0; l < m->n_levels; l++)
+        for (int g = 0; g < m->levels[l].n_gates; g++)
+            sparse |= (m->levels[l].gates[g].gate.flags & MOE_GATE_SPARSE) != 0;
+    int block = sparse ? MOE_BLOCK_SPARSE : MOE_BLOCK;
+    return m->mixes_rows || rows_max < block ? rows_max : block;
+}
+
 static void shape(struct moe_packed *p) {
     const struct moe_model *m = p->m;
     p->n_levels = m->n_levels;
     p->wide_at = -1;
     for (int side = 0; side < MOE_SIDES; side++)
         shape_numbers(p, side);
-    p->x_stride = (size_t)padded(m->part[MOE_CAND], MOE_LANES);
-    p->at_x = take(p, MOE_BLOCK * p->x_stride * sizeof(float));
+    p->block = block_of(m, p->rows_max);
+    p->mixes_rows = m->mixes_rows;
+    /* whole vectors are read from each row, the last one's reach behind it */
+    p->at_x = take(p, ((size_t)(p->block * m->part[MOE_CAND]) + MOE_LANES) * sizeof(float));
     p->levels = ARENA_ARRAY(&p->arena, struct packed_level, m->n_levels);
     for (int l = 0; l < m->n_levels; l++)
         shape_level(p, l);

@@ -62,13 +62,12 @@ static void gather(const struct moe_packed *p, const struct moe_embed_side *side
 }
 
 void moe_packed_gather(const struct moe_packed *p, int side, const float *numbers,
-                       const uint32_t *ids, int n, float *x, size_t stride) {
+                       const uint32_t *ids, int n, float *x) {
     const struct moe_encode *e = &p->m->encode[side];
     const struct moe_embed_side *embed = &p->m->embed[side];
     const struct packed_numbers *simple = &p->numbers[side];
-    const size_t columns = (size_t)p->m->part[side], pad = stride - columns;
-    for (int r = 0; r < n; r++)
-        memset(x + (size_t)r * stride + columns, 0, pad * sizeof *x);
+    const size_t stride = (size_t)p->m->part[side];
+    memset(x + (size_t)n * stride, 0, MOE_LANES * sizeof *x);
     if (simple->n == 0)
         moe_encode_rows(e, numbers, n, x, (int)stride);
     for (int r = 0; r < n && simple->n; r++)

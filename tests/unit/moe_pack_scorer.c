@@ -65,6 +65,35 @@ static const struct moe_sample models[] = {
      .table_rows = 9,
      .dim = 1,
      .n_tasks = 2},
+    {.spec = "{layers: [{kind: mmoe, experts: 8, gate: {kind: topk, k: 2}, expert: {kind: mlp, "
+             "hidden: [33], out: 20}}]}",
+     .query_columns = 9,
+     .cand_columns = 21,
+     .n_tasks = 2},
+    {.spec =
+         "{layers: [{kind: ple, levels: 2, shared: 3, own: 1, gate: {kind: topk, k: 1, order: "
+         "softmax_topk, renormalise: false}, expert: {kind: mlp, hidden: [12], out: 9, act: silu}}]}",
+     .query_columns = 4,
+     .cand_columns = 5,
+     .n_tasks = 2},
+    {.spec = "{layers: [{kind: cgc, shared: 3, own: 1, gate: {kind: relu}, expert: {kind: mlp, "
+             "hidden: [12], out: 9}}], wide: true}",
+     .query_columns = 4,
+     .cand_columns = 5,
+     .n_tasks = 3},
+    {.spec = "{layers: [{kind: mmoe, experts: 4, gate: {kind: sigmoid}}, "
+             "{kind: mmoe, experts: 5, gate: {kind: hash}}]}",
+     .query_columns = 4,
+     .cand_columns = 5,
+     .cand_ids = 1,
+     .slots = 1,
+     .table_rows = 30,
+     .dim = 4,
+     .n_tasks = 2},
+    {.spec = "{layers: [{kind: mmoe, experts: 4, gate: {kind: expert_choice}}]}",
+     .query_columns = 4,
+     .cand_columns = 5,
+     .n_tasks = 2},
 };
 #define N_MODELS (int)(sizeof models / sizeof *models)
 enum { ROWS = 131 };
@@ -208,7 +237,8 @@ static void check_model(int number, const char *isa, enum moe_precision precisio
             printf("  model %d %s %s: off by %g in the mean\n", number, isa,
                    moe_precision_word(precision), mean);
         CU_ASSERT(mean <= bound / 7);
-        CU_ASSERT_EQUAL(different_bits(p, &b, got), 0);
+        if (!moe_model_mixes_rows(m))
+            CU_ASSERT_EQUAL(different_bits(p, &b, got), 0);
         heap_free(want);
         heap_free(got);
         moe_packed_free(p);
