@@ -14,6 +14,9 @@
 #include "moe/vec.h"
 #include "moe/gate.h"
 
+/* The step's slope fades out towards its ends, so that z would stop just short of them and weights
+ * of 1e-8 would keep experts running: the last thousandth (3e-6 of height) is cut off. */
+#define SETTLED       0.499f
 #define ENTROPY_FLOOR 1e-6f
 #define REACH_FLOOR   1e-2f
 
@@ -28,7 +31,7 @@ static const struct conf_item items[] = {
     CONF_BOOL(struct conf, per_example, "per_example", "true",
               "choices depend on the row; false: one choice for the gate"),
     CONF_FLOAT(struct conf, gamma, "gamma", "1", 0.001, 100, NULL, "width of the smooth step"),
-    CONF_FLOAT(struct conf, entropy, "entropy_loss", "0.01", 0, 100, NULL,
+    CONF_FLOAT(struct conf, entropy, "entropy_loss", "0.005", 0, 100, NULL,
                "weight of the selectors' entropy"),
     CONF_FLOAT(struct conf, reach, "reach_loss", "0.01", 0, 100, NULL,
                "weight against numbers without an expert (N is no power of two)"),
@@ -89,12 +92,14 @@ static void *bind(const struct moe_gate *g, const struct moe_plan *plan, struct 
 }
 
 static float smooth_step(float z, float gamma) {
-    if (z <= -gamma / 2)
+    if (z <= -SETTLED * gamma)
         return 0;
-    return z >= gamma / 2 ? 1 : -2 * z * z * z / (gamma * gamma * gamma) + 1.5f * z / gamma + 0.5f;
+    return z >= SETTLED * gamma
+               ? 1
+               : -2 * z * z * z / (gamma * gamma * gamma) + 1.5f * z / gamma + 0.5f;
 }
 static float smooth_step_grad(float z, float gamma) {
-    return fabsf(z) >= gamma / 2 ? 0 : -6 * z * z / (gamma * gamma * gamma) + 1.5f / gamma;
+    return fabsf(z) >= SETTLED * gamma ? 0 : -6 * z * z / (gamma * gamma * gamma) + 1.5f / gamma;
 }
 /* Factor of bit b in the product of number e. */
 static float bit(const float *step, int e, int b) { return e >> b & 1 ? step[b] : 1 - step[b]; }
