@@ -90,6 +90,8 @@ void moe_cross_forward(const struct moe_cross *c, const float *w, const struct m
     *out = *x;
     out->dq = out->q_from = out->c_from = 0;
     out->q = NULL;
+    out->fold = NULL;
+    out->fold_q = out->fold_c = NULL;
     out->dc = d;
     out->c = s->x[c->n];
 }

@@ -3,8 +3,6 @@
 #include <string.h>
 #include "base/heap.h"
 
-static uint32_t row_of(uint32_t id, uint32_t rows) { return id < rows ? id : 1 + id % (rows - 1); }
-
 static void pool(const struct moe_embed_input *in, const float *table, uint32_t rows,
                  const uint32_t *ids, float *x) {
     int n = 0, dim = in->dim;
@@ -13,7 +11,7 @@ static void pool(const struct moe_embed_input *in, const float *table, uint32_t 
         uint32_t id = ids[in->slot + s];
         if (!id)
             continue;
-        const float *v = table + (size_t)row_of(id, rows) * (size_t)dim;
+        const float *v = table + (size_t)moe_embed_row(id, rows) * (size_t)dim;
         for (int i = 0; i < dim; i++)
             x[i] += v[i];
         n++;
@@ -87,7 +85,7 @@ static void unpool(const struct moe_embed_input *in, const uint32_t *ids, const 
         uint32_t id = ids[in->slot + s];
         if (!id)
             continue;
-        float *d = touch(g, row_of(id, g->rows));
+        float *d = touch(g, moe_embed_row(id, g->rows));
         for (int i = 0; i < in->dim; i++)
             d[i] += share * dx[i];
     }
@@ -100,5 +98,22 @@ void moe_embed_backward(const struct moe_embed_side *s, const uint32_t *ids, int
         for (int r = 0; r < n; r++)
             unpool(in, ids + (size_t)r * (size_t)s->slots, dx + (size_t)r * (size_t)ld + in->at,
                    &grads[in->table]);
+    }
+}
+
+void moe_embed_backward_table(const struct moe_embed_input *in, const uint32_t *ids, int slots, int n,
+                              const float *dtable, struct moe_embed_grad *g) {
+    size_t dim = (size_t)in->dim;
+    for (int r = 0; r < n; r++) {
+        uint32_t id = ids[(size_t)r * (size_t)slots + (size_t)in->slot];
+        if (id)
+            touch(g, moe_embed_row(id, g->rows));
+    }
+    for (uint32_t row = 1; row < g->rows; row++) {
+        if (g->place[row] < 0)
+            continue;
+        float *d = g->g + (size_t)g->place[row] * dim;
+        for (size_t i = 0; i < dim; i++)
+            d[i] += dtable[row * dim + i];
     }
 }

@@ -34,6 +34,13 @@ void moe_embed_grad_deinit(struct moe_embed_grad *g);
 void moe_embed_grad_clear(struct moe_embed_grad *g);
 /* to += from */
 void moe_embed_grad_merge(struct moe_embed_grad *to, const struct moe_embed_grad *from);
+/* Row of the table an id stands for; 0: missing. */
+static inline uint32_t moe_embed_row(uint32_t id, uint32_t rows) {
+    return id < rows ? id : 1 + id % (rows - 1);
+}
+/* One input's gradient that came by table row (fold.h): the rows its ids touch. dtable [rows x dim] */
+void moe_embed_backward_table(const struct moe_embed_input *in, const uint32_t *ids, int slots, int n,
+                              const float *dtable, struct moe_embed_grad *g);
 /* grads [n_tables]; dx as x of the forward pass */
 void moe_embed_backward(const struct moe_embed_side *s, const uint32_t *ids, int n, const float *dx,
                         int ld, struct moe_embed_grad *grads);

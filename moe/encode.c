@@ -108,11 +108,17 @@ void moe_encode_place(struct moe_encode *e) {
     at += e->kinds & MOE_ENC_LOG ? n : 0;
     for (int c = 0; c < n; c++) {
         int bins = e->column[c].n_edges > 0 ? (int)e->column[c].n_edges + 1 : 0;
-        e->at_quantile[c] = e->kinds & MOE_ENC_QUANTILE && bins ? at : -1;
-        at += e->at_quantile[c] >= 0 ? bins : 0;
         e->at_ple[c] = e->kinds & MOE_ENC_PLE && bins ? at : -1;
         at += e->at_ple[c] >= 0 ? bins : 0;
         e->at_missing[c] = e->column[c].missing != 0 ? at++ : -1;
+    }
+    e->hot_from = at;
+    e->n_hot = 0;
+    for (int c = 0; c < n; c++) {
+        int bins = e->column[c].n_edges > 0 ? (int)e->column[c].n_edges + 1 : 0;
+        e->at_quantile[c] = e->kinds & MOE_ENC_QUANTILE && bins ? at : -1;
+        at += e->at_quantile[c] >= 0 ? bins : 0;
+        e->n_hot += e->at_quantile[c] >= 0;
     }
     e->width = at;
 }
@@ -127,16 +133,15 @@ void moe_encode_deinit(struct moe_encode *e) {
 
 static float clipped(float x, float clip) { return x > clip ? clip : x < -clip ? -clip : x; }
 
-static void put_bins(const struct moe_encode_column *c, float x, float *onehot, float *ple) {
-    int edges = (int)c->n_edges, bin = 0;
-    while (bin < edges && x >= c->edges[bin])
-        bin++;
-    if (onehot) {
-        memset(onehot, 0, (size_t)(edges + 1) * sizeof *onehot);
-        onehot[bin] = 1;
-    }
-    if (!ple)
-        return;
+static int bin_of(const struct moe_encode_column *c, float x) {
+    int n = (int)c->n_edges, bin = 0;
+    for (int i = 0; i < n; i++)
+        bin += x >= c->edges[i];
+    return bin;
+}
+
+static void put_ple(const struct moe_encode_column *c, float x, float *ple) {
+    int edges = (int)c->n_edges, bin = bin_of(c, x);
     for (int i = 0; i <= edges; i++)
         ple[i] = i < bin;
     float from = bin ? c->edges[bin - 1] : c->low, to = bin < edges ? c->edges[bin] : c->high;
@@ -144,7 +149,7 @@ static void put_bins(const struct moe_encode_column *c, float x, float *onehot, 
     ple[bin] = ple[bin] < 0 ? 0 : ple[bin];
 }
 
-static void put_row(const struct moe_encode *e, const float *x, float *out) {
+static void put_row(const struct moe_encode *e, const float *x, float *out, bool hot) {
     int n = e->columns, at = 0;
     if (e->kinds & MOE_ENC_VALUE) {
         for (int c = 0; c < n; c++)
@@ -157,22 +162,34 @@ static void put_row(const struct moe_encode *e, const float *x, float *out) {
                                                        e->column[c].log_scale, e->clip)
                                          : 0;
     for (int c = 0; c < n; c++) {
-        float *onehot = e->at_quantile[c] >= 0 ? out + e->at_quantile[c] : NULL;
-        float *ple = e->at_ple[c] >= 0 ? out + e->at_ple[c] : NULL;
-        size_t bins = (size_t)e->column[c].n_edges + 1;
         bool known = isfinite(x[c]);
-        if (known && (onehot || ple))
-            put_bins(&e->column[c], x[c], onehot, ple);
-        if (!known && onehot)
-            memset(onehot, 0, bins * sizeof *onehot);
-        if (!known && ple)
-            memset(ple, 0, bins * sizeof *ple);
+        size_t bins = (size_t)e->column[c].n_edges + 1;
+        if (e->at_ple[c] >= 0 && known)
+            put_ple(&e->column[c], x[c], out + e->at_ple[c]);
+        else if (e->at_ple[c] >= 0)
+            memset(out + e->at_ple[c], 0, bins * sizeof *out);
         if (e->at_missing[c] >= 0)
             out[e->at_missing[c]] = !known;
+        if (!hot || e->at_quantile[c] < 0)
+            continue;
+        memset(out + e->at_quantile[c], 0, bins * sizeof *out);
+        if (known)
+            out[e->at_quantile[c] + bin_of(&e->column[c], x[c])] = 1;
     }
+}
+
+void moe_encode_bins(const struct moe_encode *e, const float *row, int *bins) {
+    for (int c = 0, k = 0; c < e->columns; c++)
+        if (e->at_quantile[c] >= 0)
+            bins[k++] = isfinite(row[c]) ? bin_of(&e->column[c], row[c]) : -1;
 }
 
 void moe_encode_rows(const struct moe_encode *e, const float *rows, int n, float *out, int ld) {
     for (int r = 0; r < n; r++)
-        put_row(e, rows + (size_t)r * (size_t)e->columns, out + (size_t)r * (size_t)ld);
+        put_row(e, rows + (size_t)r * (size_t)e->columns, out + (size_t)r * (size_t)ld, true);
+}
+
+void moe_encode_rows_cold(const struct moe_encode *e, const float *rows, int n, float *out, int ld) {
+    for (int r = 0; r < n; r++)
+        put_row(e, rows + (size_t)r * (size_t)e->columns, out + (size_t)r * (size_t)ld, false);
 }

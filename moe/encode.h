@@ -6,7 +6,7 @@
  *     ple       piecewise linear: share of each bin that lies below x     bins
  *     missing   1 where the number was absent (columns that had one)      1
  *
- * fitted on training rows only. A missing number is 0 in all others. Quantile edges are taken over
+ * with the one-hots of all columns last. Fitted on training rows only. A missing number is 0 in all others. Quantile edges are taken over
  * all values and over the values other than the commonest, since many columns are mostly zero. */
 #pragma once
 #include <stdint.h>
@@ -33,6 +33,7 @@ struct moe_encode {
     int width;                        /* inputs out */
     struct moe_encode_column *column; /* [columns] heap */
     int *at_quantile, *at_ple, *at_missing; /* [columns] first output of a column, -1: none; heap */
+    int hot_from, n_hot; /* one-hots stand in outputs [hot_from, width), of so many columns */
 };
 
 /* Fits columns to rows [n x columns]; weightless. bins 2..64. */
@@ -41,5 +42,9 @@ void moe_encode_fit(struct moe_encode *e, unsigned kinds, float clip, int bins, 
 /* Derives width and places from e->column after loading. */
 void moe_encode_place(struct moe_encode *e);
 void moe_encode_deinit(struct moe_encode *e);
+/* bins[k] of the k-th column with a one-hot, of one row: -1 when the number is missing. */
+void moe_encode_bins(const struct moe_encode *e, const float *row, int *bins);
 /* out[r * ld .. + width) from rows [n x columns] */
 void moe_encode_rows(const struct moe_encode *e, const float *rows, int n, float *out, int ld);
+/* The same without the one-hots, which are not written. */
+void moe_encode_rows_cold(const struct moe_encode *e, const float *rows, int n, float *out, int ld);

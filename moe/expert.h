@@ -27,6 +27,7 @@ struct moe_expert_ops {
     const char *doc; /* one line */
     const struct conf_item *items;
     size_t conf_bytes;
+    bool linear_only; /* reads rows through moe_linear_* alone (see MOE_GATE_LINEAR) */
     /* Checks e->conf for the input e->in; sets e->out, e->layout, e->shape. INVALID_ARGUMENT. */
     enum status (*shape)(struct moe_expert *e, struct conf_place place, struct arena *a);
     /* Scratch for one expert; returns the kind's saved struct (NULL while counting). */

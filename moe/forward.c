@@ -3,13 +3,15 @@
 #include <assert.h>
 #include <string.h>
 #include "moe/blas.h"
+#include "moe/inputs.h"
 #include "moe/linear.h"
 #include "moe/model_impl.h"
 #include "moe/vec.h"
 
-static struct moe_run bind(const struct moe_model *m, const struct moe_plan *plan,
+static struct moe_run bind(const struct moe_model *m, const struct moe_plan *asked,
                            struct moe_work *work) {
-    struct moe_run r = {.plan = *plan};
+    struct moe_run r = {.plan = *asked};
+    const struct moe_plan *plan = &r.plan;
     size_t rows = (size_t)plan->rows_max, groups = (size_t)plan->groups_max, T = (size_t)m->n_tasks;
     size_t dq = (size_t)m->part[MOE_QUERY], dc = (size_t)m->part[MOE_CAND];
     bool train = plan->training;
@@ -17,6 +19,7 @@ static struct moe_run bind(const struct moe_model *m, const struct moe_plan *pla
     r.c = moe_work_take(work, rows * dc);
     r.group = moe_work_take_int(work, rows);
     r.start = moe_work_take_int(work, groups + 1);
+    moe_inputs_bind(m, &r.plan, &r, work);
     if (train && m->embed[MOE_QUERY].n)
         r.dx.q = moe_work_take(work, groups * dq);
     if (train && m->embed[MOE_CAND].n)
@@ -60,49 +63,6 @@ struct moe_run *moe_run_bind(const struct moe_model *m, const struct moe_plan *p
     struct moe_run *r = moe_work_take_bytes(&work, sizeof *r);
     *r = bind(m, plan, &work);
     return r;
-}
-
-/* --- inputs ---------------------------------------------------------------------------------- */
-
-static void number_groups(const struct moe_batch *b, struct moe_run *r) {
-    int g = 0;
-    r->start[0] = 0;
-    for (int i = 0; i < b->n_rows; i++) {
-        int group = b->group ? b->group[i] - b->first_group : 0;
-        r->group[i] = group;
-        while (g < group)
-            r->start[++g] = i;
-    }
-    while (g < b->n_groups)
-        r->start[++g] = b->n_rows;
-}
-
-static void inputs_forward(const struct moe_model *m, const float *v, const struct moe_batch *b,
-                           struct moe_run *r, bool q_ready) {
-    int dq = m->part[MOE_QUERY], dc = m->part[MOE_CAND];
-    number_groups(b, r);
-    if (!q_ready && dq) {
-        moe_encode_rows(&m->encode[MOE_QUERY], b->query, b->n_groups, r->q, dq);
-        moe_embed_forward(&m->embed[MOE_QUERY], &m->params, v, m->table_tensor, b->query_ids,
-                          b->n_groups, r->q, dq);
-    }
-    moe_encode_rows(&m->encode[MOE_CAND], b->cand, b->n_rows, r->c, dc);
-    moe_embed_forward(&m->embed[MOE_CAND], &m->params, v, m->table_tensor, b->cand_ids, b->n_rows,
-                      r->c, dc);
-    r->x = (struct moe_rows){.n_rows = b->n_rows, .n_groups = b->n_groups, .dq = dq, .dc = dc,
-                             .q = r->q, .c = r->c, .group = r->group, .start = r->start,
-                             .q_from = m->numbers[MOE_QUERY], .c_from = m->numbers[MOE_CAND],
-                             .q_ready = q_ready};
-}
-
-static void inputs_backward(const struct moe_model *m, const struct moe_batch *b, struct moe_run *r,
-                            struct moe_embed_grad *embed) {
-    if (r->dx.q)
-        moe_embed_backward(&m->embed[MOE_QUERY], b->query_ids, b->n_groups, r->dx.q,
-                           m->part[MOE_QUERY], embed);
-    if (r->dx.c)
-        moe_embed_backward(&m->embed[MOE_CAND], b->cand_ids, b->n_rows, r->dx.c, m->part[MOE_CAND],
-                           embed);
 }
 
 /* --- towers and the wide part ------------------------------------------------------------------ */
@@ -161,7 +121,7 @@ void moe_forward(const struct moe_model *m, const float *v, const struct moe_bat
     struct moe_numbers n = {.p = &m->params, .v = v};
     int was = moe_gemm_set_exact(pass->exact);
     assert(b->n_rows <= r->plan.rows_max && b->n_groups <= r->plan.groups_max);
-    inputs_forward(m, v, b, r, q_ready);
+    moe_inputs_forward(m, v, b, r, pass->exact, q_ready);
     const struct moe_rows *x = &r->x;
     if (m->cross.n) {
         moe_cross_forward(&m->cross, moe_numbers_value(&n, m->cross_tensor, 0), x, r->cross,
@@ -176,10 +136,7 @@ void moe_forward(const struct moe_model *m, const float *v, const struct moe_bat
 
 static void clear_grads(const struct moe_model *m, struct moe_run *r) {
     size_t rows = (size_t)r->x.n_rows;
-    if (r->dx.q)
-        memset(r->dx.q, 0, (size_t)r->x.n_groups * (size_t)r->x.dq * sizeof(float));
-    if (r->dx.c)
-        memset(r->dx.c, 0, rows * (size_t)r->x.dc * sizeof(float));
+    moe_inputs_clear(m, r);
     for (int i = 0; i < m->n_levels; i++)
         for (int k = 0; k < m->levels[i].n_modules; k++)
             memset(r->levels[i]->dout[k], 0, rows * (size_t)m->levels[i].out * sizeof(float));
@@ -198,5 +155,5 @@ void moe_backward(const struct moe_model *m, const struct moe_numbers *n, const 
     if (m->cross.n)
         moe_cross_backward(&m->cross, moe_numbers_value(n, m->cross_tensor, 0), &r->x, r->cross,
                            moe_numbers_grad(n, m->cross_tensor, 0), &r->dx);
-    inputs_backward(m, b, r, embed);
+    moe_inputs_backward(m, b, r, embed);
 }

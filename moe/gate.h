@@ -38,6 +38,8 @@ struct moe_route {
 enum moe_gate_flags {
     MOE_GATE_STOCHASTIC = 1, /* draws from pass->rng in training */
     MOE_GATE_MIXES_ROWS = 2, /* a row's weights depend on the other rows of its group */
+    MOE_GATE_LINEAR = 8,     /* reads rows through moe_linear_* alone, so that columns from tables
+                              * need not be written out for it */
     MOE_GATE_SPARSE = 4,     /* WEIGHTS with exact zeros: experts run on the rows they get */
 };
 

@@ -4,7 +4,6 @@
 #include "moe/mlp.h"
 #include <assert.h>
 #include <stdio.h>
-#include <string.h>
 #include "moe/linear.h"
 
 struct moe_mlp_saved {
@@ -89,7 +88,7 @@ void moe_mlp_backward(const struct moe_mlp *m, const float *w, const struct moe_
                       float *dw, const struct moe_rows_grad *dx) {
     for (int i = m->n_layers - 1; i >= 0; i--) {
         struct moe_rows in = layer_input(m, x, s, i);
-        struct moe_rows_grad below = {.c = i ? s->da[i - 1] : NULL};
+        struct moe_rows_grad below = {.c = i ? s->da[i - 1] : NULL, .fresh = true};
         const float *a = i == m->n_layers - 1 ? y : s->a[i];
         float *da = i == m->n_layers - 1 ? dy : s->da[i];
         size_t n = (size_t)x->n_rows * (size_t)m->width[i + 1];
@@ -98,8 +97,6 @@ void moe_mlp_backward(const struct moe_mlp *m, const float *w, const struct moe_
                 moe_vec_dropout(n, pass->dropout, s->key[i], da);
             moe_vec_act_grad(m->act, n, s->z[i] ? s->z[i] : a, da);
         }
-        if (i)
-            memset(s->da[i - 1], 0, (size_t)x->n_rows * (size_t)m->width[i] * sizeof(float));
         moe_linear_backward(&in, w + m->w[i], m->width[i + 1], da, s->qdy, dw + m->w[i], dw + m->b[i],
                             i ? &below : dx);
     }

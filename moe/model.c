@@ -129,20 +129,29 @@ static enum status copy_tasks(struct moe_model *m, const char *const *tasks, int
     return STATUS_OK;
 }
 
+#define FOLD_ROWS_MAX 4096 /* rows of a table whose products may be made for the whole table */
+
+static bool may_fold(const struct moe_inputs *in, const struct moe_id_input *id) {
+    return id->n_slots == 1 && in->tables[id->table].rows <= FOLD_ROWS_MAX;
+}
+
+/* Embeddings that may be folded stand last, so that the others are one run of columns. */
 static void declare_side(struct moe_model *m, int side) {
     const struct moe_inputs *in = &m->inputs;
     struct moe_embed_side *s = &m->embed[side];
     s->slots = side == MOE_QUERY ? in->query_slots : in->cand_slots;
     s->input = ARENA_ARRAY(&m->arena, struct moe_embed_input, in->n_ids + 1);
     int at = m->numbers[side] = m->encode[side].width;
-    for (int i = 0; i < in->n_ids; i++) {
-        const struct moe_id_input *id = &in->ids[i];
-        if ((id->in_query != 0) != (side == MOE_QUERY))
-            continue;
-        int dim = in->tables[id->table].dim;
-        s->input[s->n++] = (struct moe_embed_input){id->slot, id->n_slots, id->table, dim, at};
-        at += dim;
-    }
+    for (int fold = 0; fold < 2; fold++)
+        for (int i = 0; i < in->n_ids; i++) {
+            const struct moe_id_input *id = &in->ids[i];
+            if ((id->in_query != 0) != (side == MOE_QUERY) || may_fold(in, id) != (fold == 1))
+                continue;
+            int dim = in->tables[id->table].dim;
+            s->input[s->n++] = (struct moe_embed_input){id->slot, id->n_slots, id->table, dim, at};
+            at += dim;
+            m->fold_inputs[side] += fold;
+        }
     m->part[side] = at;
 }
 
@@ -264,6 +273,20 @@ static void name_experts(struct moe_model *m, struct moe_level *l) {
     }
 }
 
+/* Whether anything reads input rows other than through moe_linear_*. */
+static bool reads_rows(const struct moe_model *m) {
+    bool reads = m->cross.n > 0;
+    for (int i = 0; i < m->n_levels; i++) {
+        const struct moe_level *l = &m->levels[i];
+        for (int k = 0; k < l->n_groups; k++)
+            reads |= l->sources[l->groups[k].source].n == 0 && !l->groups[k].expert.ops->linear_only;
+        for (int k = 0; k < l->n_gates; k++)
+            reads |= (l->sources[l->gates[k].source].n == 0 && !(l->gates[k].gate.flags & MOE_GATE_LINEAR)) ||
+                     l->gates[k].gate.ops->kind != MOE_ROUTE_WEIGHTS;
+    }
+    return reads;
+}
+
 static void finish(struct moe_model *m, const struct moe_build *b, const struct buf *json) {
     m->levels = ARENA_ARRAY(&m->arena, struct moe_level, b->n_levels);
     memcpy(m->levels, b->levels, (size_t)b->n_levels * sizeof *m->levels);
@@ -274,6 +297,7 @@ static void finish(struct moe_model *m, const struct moe_build *b, const struct 
     for (int i = 0; i < m->n_levels; i++)
         for (int k = 0; k < m->levels[i].n_gates; k++)
             m->mixes_rows |= (m->levels[i].gates[k].gate.flags & MOE_GATE_MIXES_ROWS) != 0;
+    m->write_out = reads_rows(m);
     m->spec_json = arena_strdup(&m->arena, buf_slice(json));
     moe_params_place(&m->params);
 }

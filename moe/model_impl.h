@@ -9,6 +9,7 @@
 #include "moe/cross.h"
 #include "moe/embed.h"
 #include "moe/encode.h"
+#include "moe/fold.h"
 #include "moe/level.h"
 #include "moe/loss.h"
 #include "moe/mlp.h"
@@ -45,6 +46,9 @@ struct moe_model {
     int part[MOE_SIDES];    /* columns of the query part dq and of the candidate part dc */
     int numbers[MOE_SIDES]; /* of these, the first so many are plain numbers: no gradient */
 
+    int fold_inputs[MOE_SIDES]; /* the last so many of embed[side].input have one slot and a short table */
+    bool write_out; /* columns that are folded are written out too: something reads rows itself */
+
     struct moe_cross cross; /* cross.n == 0: none; else level 0 sees dq = 0, dc = part[0] + part[1] */
     int cross_tensor;
     struct moe_level *levels; /* [n_levels] */
@@ -62,6 +66,10 @@ struct moe_run {
     struct moe_rows x;       /* the model's input, filled by forward */
     float *q, *c;            /* [groups x dq], [rows x dc] */
     int *group, *start;
+    struct moe_fold fold; /* fields of what may be folded; used when x.fold points here */
+    int *fold_index[MOE_SIDES];
+    float *dtables;       /* [dtable_floats] of all fields, one after the other */
+    size_t dtable_floats;
     struct moe_rows_grad dx; /* NULL parts: nobody needs them */
     struct moe_cross_state *cross;
     struct moe_rows crossed;

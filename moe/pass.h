@@ -20,4 +20,6 @@ struct moe_pass {
 struct moe_plan {
     int rows_max, groups_max;
     bool training; /* false: what only a backward pass needs is left out */
+    int fold_fields; /* set by moe_run_bind: folded fields of a candidate */
+    int fold;      /* columns from short tables: 0 folded when that is cheaper, 1 always, -1 never */
 };

@@ -57,6 +57,8 @@ static struct moe_rows rows_of_group(const struct moe_rows *x, int g, const int 
     rows.c = x->c + (size_t)x->start[g] * (size_t)x->dc;
     rows.group = zero;
     rows.start = NULL;
+    rows.fold_q = rows.fold_c = NULL;
+    rows.fold = NULL; /* a product per group would make P per group */
     return rows;
 }
 

@@ -33,6 +33,7 @@ struct moe_route_state {
     struct moe_route_merge *merge;   /* [n_gates] */
     float *xc, *dxc;                 /* [rows_max x columns] gathered candidate parts */
     int *group;                      /* [rows_max] their groups */
+    int *fold;                       /* [rows_max x fields] their entries of folded columns */
     int *zero;                       /* [rows_max] zeros: the group of rows that are one group */
 };
 

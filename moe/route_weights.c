@@ -3,6 +3,7 @@
  * copy (a counting sort of rows by expert; rows stay in order). No capacity limits: a gate that
  * wants them zeroes weights. */
 #include <string.h>
+#include "moe/fold.h"
 #include "moe/route_parts.h"
 #include "moe/vec.h"
 
@@ -47,6 +48,7 @@ void moe_route_weights_bind(const struct moe_level *l, const struct moe_plan *pl
     s->xc = any_sparse ? moe_work_take(work, rows * (size_t)widest) : NULL;
     s->dxc = any_sparse && plan->training ? moe_work_take(work, rows * (size_t)widest) : NULL;
     s->group = any_sparse ? moe_work_take_int(work, rows) : NULL;
+    s->fold = any_sparse ? moe_work_take_int(work, rows * (size_t)plan->fold_fields) : NULL;
 }
 
 /* Lists the rows of expert e, or calls it dense. */
@@ -94,6 +96,12 @@ static struct moe_rows rows_of(const struct moe_route_pass *p, int e) {
     for (int i = 0; i < x->n; i++) {
         memcpy(p->s->xc + (size_t)i * dc, all->c + (size_t)x->row[i] * dc, dc * sizeof(float));
         p->s->group[i] = all->group[x->row[i]];
+    }
+    if (all->fold_c) {
+        size_t n = (size_t)all->fold->part[1].n;
+        some.fold_c = p->s->fold;
+        for (int i = 0; i < x->n; i++)
+            memcpy(p->s->fold + (size_t)i * n, all->fold_c + (size_t)x->row[i] * n, n * sizeof(int));
     }
     return some;
 }
@@ -168,7 +176,7 @@ static void expert_backward(const struct moe_route_pass *p, int e) {
     const struct moe_expert_group *g = moe_level_group(p->l, e);
     const struct moe_rows rows = rows_of(p, e);
     struct moe_rows_grad *dx = &p->dx[g->source], some = *dx;
-    size_t dc = (size_t)rows.dc;
+    size_t dc = (size_t)rows.dc, from = (size_t)rows.c_from;
     bool scatter = !x->dense && dx->c;
     if (scatter) {
         some.c = p->s->dxc;
@@ -177,7 +185,7 @@ static void expert_backward(const struct moe_route_pass *p, int e) {
     g->expert.ops->backward(&g->expert, moe_route_value(p, e), &rows, x->saved, p->pass, x->y, x->dy,
                             moe_route_grad(p, e), &some);
     for (int i = 0; scatter && i < x->n; i++)
-        moe_vec_add(dc, some.c + (size_t)i * dc, dx->c + (size_t)x->row[i] * dc);
+        moe_vec_add(dc - from, some.c + (size_t)i * dc + from, dx->c + (size_t)x->row[i] * dc + from);
 }
 
 void moe_route_weights_backward(const struct moe_route_pass *p) {

@@ -27,7 +27,7 @@ static enum status ref_open(const struct moe_model *m, const struct moe_scorer_c
     s->m = m;
     s->rows_max = conf->rows_max;
     int rows = m->mixes_rows || conf->rows_max < BLOCK ? conf->rows_max : BLOCK;
-    s->plan = (struct moe_plan){rows, 1, false};
+    s->plan = (struct moe_plan){.rows_max = rows, .groups_max = 1, .fold = -1};
     s->run_floats = padded(moe_run_floats(m, &s->plan));
     s->p_floats = padded((size_t)s->plan.rows_max * (size_t)m->n_tasks);
     *out = s;

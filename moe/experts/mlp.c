@@ -50,6 +50,7 @@ const struct moe_expert_ops moe_expert_mlp = {
     .doc = "multi-layer perceptron",
     .items = items,
     .conf_bytes = sizeof(struct conf),
+    .linear_only = true,
     .shape = shape,
     .bind = bind,
     .forward = forward,

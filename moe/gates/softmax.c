@@ -98,6 +98,7 @@ const struct moe_gate_ops moe_gate_softmax = {
     .name = "softmax",
     .doc = "dense softmax over the experts (MMoE, KDD 2018)",
     .kind = MOE_ROUTE_WEIGHTS,
+    .flags = MOE_GATE_LINEAR,
     .items = items,
     .conf_bytes = sizeof(struct conf),
     .shape = shape,

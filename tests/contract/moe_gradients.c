@@ -36,6 +36,7 @@ static bool possible(const struct moe_gate_ops *g, int shape) {
     return g->kind != MOE_ROUTE_MERGE || shape == 0 || shape == 3;
 }
 
+static int fold_all;
 static void each_with(uint64_t seed, void (*run)(struct fixture *f, const struct moe_gate_ops *g, const char *what),
                       int groups, int rows, int tasks) {
     for (int g = 0; moe_gates[g]; g++)
@@ -49,6 +50,7 @@ static void each_with(uint64_t seed, void (*run)(struct fixture *f, const struct
                 snprintf(what, sizeof what, "%s x %s x shape %d, seed %d", moe_gates[g]->name,
                          moe_experts[e]->name, s, (int)seed);
                 fix_batch(&f, groups, rows, tasks, seed);
+                f.fold = fold_all;
                 if (CHECK_OK(fix_open(&f, text, tasks, seed + 8)))
                     run(&f, moe_gates[g], what);
                 fix_close(&f);
@@ -192,6 +194,60 @@ static void alive(struct fixture *f, const struct moe_gate_ops *g, const char *w
 }
 static void test_nothing_starts_dead(void) { each(alive, 4, 24, 3); }
 
-SUITE("moe_gradients", TEST(test_gradients), TEST(test_gradients_with_dropout),
+/* Folded columns: the same logits and gradients as plain products, and nothing reads columns that
+ * were not written out. Quantile one-hots too. */
+static void test_folded_columns(void) {
+    for (int g = 0; moe_gates[g]; g++)
+        for (int e = 0; moe_experts[e]; e++) {
+            struct fixture f[2];
+            char text[2048], *at;
+            memset(f, 0, sizeof f);
+            spec(text, sizeof text, shapes[0], moe_gates[g]->name, moe_experts[e]->name);
+            at = strstr(text, "\"ple\"");
+            memmove(at + strlen("\"quantile\","), at, strlen(at) + 1);
+            memcpy(at, "\"quantile\",", strlen("\"quantile\","));
+            for (int k = 0; k < 2; k++) {
+                f[k].fold = k ? 1 : -1;
+                fix_batch(&f[k], 4, 40, 2, 3);
+                if (!CHECK_OK(fix_open(&f[k], text, 2, 11)))
+                    return;
+                for (int i = 0; i < 4 * f[k].m->part[0]; i++)
+                    f[k].run->q[i] = NAN;
+                for (int i = 0; i < 40 * f[k].m->part[1]; i++)
+                    f[k].run->c[i] = NAN;
+                fix_loss(&f[k], f[k].m->params.v, 0, true);
+            }
+            CU_ASSERT(f[1].run->x.fold_q && f[1].run->x.fold_c && !f[0].run->x.fold);
+            const struct moe_params *p = &f[0].m->params;
+            float worst = 0, most = 0;
+            int undecided = fix_choices(&f[0]) != fix_choices(&f[1]);
+            for (int t = 0; t < p->n && !undecided; t++)
+                for (size_t i = 0; i < (size_t)p->t[t].copies * p->t[t].stride; i++) {
+                    size_t k = p->t[t].at + i;
+                    most = fmaxf(most, fabsf(f[0].g[k]));
+                    worst = !(fabsf(f[0].g[k] - f[1].g[k]) <= worst) ? fabsf(f[0].g[k] - f[1].g[k]) : worst;
+                }
+            if (!(worst <= 1e-5f + 1e-4f * most))
+                printf("\n    %s x %s: off by %g of %g\n", moe_gates[g]->name, moe_experts[e]->name,
+                       (double)worst, (double)most);
+            CU_ASSERT(worst <= 1e-5f + 1e-4f * most);
+            for (int i = 0; i < 80 && !undecided; i++)
+                CU_ASSERT(fabsf(f[0].run->logits[i] - f[1].run->logits[i]) < 1e-4f);
+            fix_close(&f[0]);
+            fix_close(&f[1]);
+        }
+}
+static void gradient_folded(struct fixture *f, const struct moe_gate_ops *g, const char *what) {
+    CU_ASSERT(f->run->plan.fold > 0);
+    check_gradient(f, g, what, 0);
+}
+static void test_folded_gradients(void) {
+    fold_all = 1;
+    gradients_of(gradient_folded, 4, 24, 3);
+    fold_all = 0;
+}
+
+SUITE("moe_gradients", TEST(test_folded_columns), TEST(test_folded_gradients),
+      TEST(test_gradients), TEST(test_gradients_with_dropout),
       TEST(test_one_of_everything), TEST(test_the_check_can_fail), TEST(test_rows_are_independent),
       TEST(test_same_seed_same_result), TEST(test_nothing_starts_dead))

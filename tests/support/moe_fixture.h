@@ -26,6 +26,7 @@ struct fixture {
     struct moe_run *run;
     float *memory, *g, *stats;
     struct moe_embed_grad embed[2];
+    int fold; /* of the plan; set before fix_open */
 };
 
 static const char *const fix_query_names[] = {"age", "hour", "visits"};
@@ -97,7 +98,7 @@ static inline enum status fix_open(struct fixture *f, const char *spec_json, int
                 v[i] = (float)(0.05 * rng_normal(&r));
     }
     moe_model_stamp(f->m);
-    struct moe_plan plan = {FIX_ROWS_MAX, FIX_GROUPS, true};
+    struct moe_plan plan = {FIX_ROWS_MAX, FIX_GROUPS, true, .fold = f->fold};
     f->memory = heap_alloc_aligned(moe_run_floats(f->m, &plan) * sizeof(float));
     f->run = moe_run_bind(f->m, &plan, f->memory);
     f->g = heap_alloc_aligned((moe_params_floats(&f->m->params) + 1) * sizeof(float));

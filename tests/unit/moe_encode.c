@@ -37,14 +37,19 @@ static void test_bins(void) {
     CU_ASSERT_EQUAL(e.width, 8);
     float at[] = {60};
     moe_encode_rows(&e, at, 1, out, 8);
-    float want[] = {0, 0, 1, 0, 1, 1, 0.4f, 0};
+    float want[] = {1, 1, 0.4f, 0, 0, 0, 1, 0}; /* ple, then the one-hot */
     for (int i = 0; i < 8; i++)
         CU_ASSERT_DOUBLE_EQUAL(out[i], want[i], 1e-6);
     float low[] = {-5}, high[] = {500}, none[] = {NAN};
     moe_encode_rows(&e, low, 1, out, 8);
-    CU_ASSERT(out[0] == 1 && out[4] == 0 && out[5] == 0);
+    CU_ASSERT(out[4] == 1 && out[0] == 0 && out[1] == 0);
     moe_encode_rows(&e, high, 1, out, 8);
-    CU_ASSERT(out[3] == 1 && out[4] == 1 && out[7] == 1);
+    CU_ASSERT(out[7] == 1 && out[0] == 1 && out[3] == 1);
+    int bin = 9;
+    moe_encode_bins(&e, at, &bin);
+    CU_ASSERT_EQUAL(bin, 2);
+    moe_encode_bins(&e, (float[]){NAN}, &bin);
+    CU_ASSERT_EQUAL(bin, -1);
     moe_encode_rows(&e, none, 1, out, 8);
     for (int i = 0; i < 8; i++)
         CU_ASSERT_EQUAL(out[i], 0);
