@@ -49,6 +49,7 @@ enum status rk_kafka_fill(rd_kafka_conf_t *conf, const struct rk_kafka_conf *c,
         return fail(STATUS_FAILED_PRECONDITION, "kafka.brokers is empty; give host:port");
     TRY(set(conf, "bootstrap.servers", c->brokers));
     TRY(set(conf, "client.id", "moerank"));
+    TRY(set(conf, "log.queue", "true")); /* logs are served where we poll, not on their threads */
     for (; before->name; before++)
         TRY(set(conf, before->name, before->value));
     for (int i = 0; i < c->properties.n; i++)
@@ -68,6 +69,7 @@ enum status rk_kafka_start(bool producer, rd_kafka_conf_t *conf, rd_kafka_t **ou
         rd_kafka_conf_destroy(conf);
         return fail(STATUS_INVALID_ARGUMENT, "kafka: %s", text);
     }
+    rd_kafka_set_log_queue(rk, NULL);
     *out = rk;
     return STATUS_OK;
 }
@@ -160,3 +162,71 @@ enum status rk_kafka_create_topic(const char *brokers, const char *topic, int pa
     rd_kafka_destroy(rk);
     return status;
 }
+
+/* ---- ThreadSanitizer -----------------------------------------------------------------------
+ * It knows pthreads but not the C11 threads and locks that librdkafka uses: the threads crash in
+ * its allocator, and what the locks order looks like races. In builds with it, C11 threads are made
+ * of pthreads; glibc's types are the same underneath. */
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define WITH_TSAN 1
+#endif
+#elif defined(__SANITIZE_THREAD__)
+#define WITH_TSAN 1
+#endif
+#ifdef WITH_TSAN
+#include <errno.h>
+#include <pthread.h>
+#include <threads.h>
+#include "base/heap.h"
+
+struct beginning {
+    thrd_start_t run;
+    void *arg;
+};
+
+static void *run_thread(void *arg) {
+    struct beginning b = *(struct beginning *)arg;
+    heap_free(arg);
+    return (void *)(intptr_t)b.run(b.arg);
+}
+
+int thrd_create(thrd_t *out, thrd_start_t run, void *arg) {
+    struct beginning *b = HEAP_NEW(struct beginning);
+    *b = (struct beginning){run, arg};
+    return pthread_create(out, NULL, run_thread, b) == 0 ? thrd_success : thrd_error;
+}
+
+int thrd_join(thrd_t thread, int *result) {
+    void *value = NULL;
+    if (pthread_join(thread, &value) != 0)
+        return thrd_error;
+    if (result)
+        *result = (int)(intptr_t)value;
+    return thrd_success;
+}
+
+int mtx_init(mtx_t *m, int type) {
+    pthread_mutexattr_t attr;
+    pthread_mutexattr_init(&attr);
+    if (type & mtx_recursive)
+        pthread_mutexattr_settype(&attr, PTHREAD_MUTEX_RECURSIVE);
+    int rc = pthread_mutex_init((pthread_mutex_t *)m, &attr);
+    pthread_mutexattr_destroy(&attr);
+    return rc ? thrd_error : thrd_success;
+}
+void mtx_destroy(mtx_t *m) { pthread_mutex_destroy((pthread_mutex_t *)m); }
+int mtx_lock(mtx_t *m) { return pthread_mutex_lock((pthread_mutex_t *)m) ? thrd_error : 0; }
+int mtx_unlock(mtx_t *m) { return pthread_mutex_unlock((pthread_mutex_t *)m) ? thrd_error : 0; }
+int cnd_init(cnd_t *c) { return pthread_cond_init((pthread_cond_t *)c, NULL) ? thrd_error : 0; }
+void cnd_destroy(cnd_t *c) { pthread_cond_destroy((pthread_cond_t *)c); }
+int cnd_signal(cnd_t *c) { return pthread_cond_signal((pthread_cond_t *)c) ? thrd_error : 0; }
+int cnd_broadcast(cnd_t *c) { return pthread_cond_broadcast((pthread_cond_t *)c) ? thrd_error : 0; }
+int cnd_wait(cnd_t *c, mtx_t *m) {
+    return pthread_cond_wait((pthread_cond_t *)c, (pthread_mutex_t *)m) ? thrd_error : 0;
+}
+int cnd_timedwait(cnd_t *c, mtx_t *m, const struct timespec *until) {
+    int rc = pthread_cond_timedwait((pthread_cond_t *)c, (pthread_mutex_t *)m, until);
+    return rc == ETIMEDOUT ? thrd_timedout : rc ? thrd_error : thrd_success;
+}
+#endif

@@ -151,15 +151,17 @@ enum status rk_client_wait_serving(struct rk_client *c, int timeout_ms) {
     struct arena a;
     arena_init(&a, 0);
     enum status status;
-    for (;;) {
+    for (bool up = false;;) {
         struct slice reply;
         int64_t left_ms = (until_us - clock_mono_us()) / 1000;
         status = call(c, &a, "/grpc.health.v1.Health/Check", (struct slice){NULL, 0},
                       left_ms > 1 ? (int)left_ms : 1, true, &reply);
-        if (status != STATUS_OK || slice_equal(reply, (struct slice){serving, sizeof serving}))
+        if (status == STATUS_OK && slice_equal(reply, (struct slice){serving, sizeof serving}))
             break;
-        status = fail(STATUS_UNAVAILABLE, "%s: up, but not serving yet", c->target);
-        if (clock_mono_us() > until_us)
+        up |= status == STATUS_OK;
+        if (up && (status == STATUS_OK || status == STATUS_DEADLINE_EXCEEDED))
+            status = fail(STATUS_UNAVAILABLE, "%s: up, but not serving yet", c->target);
+        if (!up || clock_mono_us() > until_us)
             break;
         clock_sleep_ms(20);
     }

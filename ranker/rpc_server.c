@@ -39,7 +39,7 @@ enum step { STEP_NEW, STEP_STREAM_READ, STEP_STREAM_WROTE, STEP_DONE };
 struct rk_rpc_call {
     struct rk_rpc_server *server;
     int method; /* the handler's, or n_methods + enum inline_method */
-    enum step step;
+    _Atomic(enum step) step;
     atomic_int refs;
     grpc_call *call;
     gpr_timespec deadline;
@@ -86,7 +86,7 @@ static void request_call(struct rk_rpc_server *s, int method) {
     struct rk_rpc_call *c = HEAP_NEW(struct rk_rpc_call);
     c->server = s;
     c->method = method;
-    c->step = STEP_NEW;
+    atomic_store(&c->step, STEP_NEW);
     atomic_store(&c->refs, 1);
     c->request = grpc_empty_slice();
     c->message = grpc_empty_slice();
@@ -162,7 +162,7 @@ static void finish(struct rk_rpc_call *c, enum status status, const char *messag
     ops[n++].data.send_status_from_server.status_details = status == STATUS_OK ? NULL : &c->message;
     ops[n].op = GRPC_OP_RECV_CLOSE_ON_SERVER;
     ops[n++].data.recv_close_on_server.cancelled = &c->cancelled;
-    c->step = STEP_DONE;
+    atomic_store(&c->step, STEP_DONE);
     atomic_fetch_add(&c->refs, 1); /* the batch's */
     grpc_call_error error = grpc_call_start_batch(c->call, ops, n, c, NULL);
     assert(error == GRPC_CALL_OK);
@@ -213,7 +213,7 @@ static void stream_read(struct rk_rpc_call *c, bool first) {
         ops[n++].op = GRPC_OP_SEND_INITIAL_METADATA;
     ops[n].op = GRPC_OP_RECV_MESSAGE;
     ops[n++].data.recv_message.recv_message = &c->payload;
-    c->step = STEP_STREAM_READ;
+    atomic_store(&c->step, STEP_STREAM_READ);
     atomic_fetch_add(&c->refs, 1);
     grpc_call_error error = grpc_call_start_batch(c->call, ops, n, c, NULL);
     assert(error == GRPC_CALL_OK);
@@ -240,7 +240,7 @@ static void stream_answer(struct rk_rpc_server *s, struct rk_rpc_call *c) {
     memset(&op, 0, sizeof op);
     op.op = GRPC_OP_SEND_MESSAGE;
     op.data.send_message.send_message = c->reply;
-    c->step = STEP_STREAM_WROTE;
+    atomic_store(&c->step, STEP_STREAM_WROTE);
     atomic_fetch_add(&c->refs, 1);
     grpc_call_error error = grpc_call_start_batch(c->call, &op, 1, c, NULL);
     assert(error == GRPC_CALL_OK);
@@ -281,7 +281,7 @@ static void on_new_call(struct rk_rpc_server *s, struct rk_rpc_call *c, bool ok)
 }
 
 static void on_step(struct rk_rpc_server *s, struct rk_rpc_call *c, bool ok) {
-    switch (c->step) {
+    switch (atomic_load(&c->step)) {
     case STEP_NEW:
         on_new_call(s, c, ok);
         return;
