@@ -195,8 +195,10 @@ static enum status set_text(const struct target *t, struct slice text) {
 }
 
 static enum status set_list_node(const struct target *t, const struct node *n) {
-    if (n->type != NODE_LIST)
+    if (n->type == NODE_MAP || n->type == NODE_NULL)
         return fail_item(t, "must be a list, as in [a, b]");
+    if (n->type != NODE_LIST) /* a value alone is a list of one */
+        return set_list(t, &n->text, 1);
     struct slice *texts = ARENA_ARRAY(t->a, struct slice, n->n);
     int i = 0;
     for (const struct node *c = n->first; c; c = c->next) {

@@ -1,7 +1,9 @@
-/* claim.c: what kinds ask of a plan while they are checked: sources, cells, tables, names. */
+/* claim.c: what kinds ask of a plan while they are checked: cells, tables, names. Sources are in
+ * source.c, crossed scopes in places.c. */
 #include "features/claim.h"
 #include <assert.h>
 #include <math.h>
+#include <stdlib.h>
 
 enum feat_side feat_scope_side(enum feat_scope scope) {
     switch (scope) {
@@ -14,76 +16,7 @@ enum feat_side feat_scope_side(enum feat_scope scope) {
     }
 }
 
-enum feat_side feat_source_side(const struct feat_source *s) {
-    switch (s->from) {
-    case FEAT_FROM_USER:
-        return FEAT_USER;
-    case FEAT_FROM_ITEM:
-        return FEAT_ITEM;
-    case FEAT_FROM_CONTEXT:
-        return FEAT_CONTEXT;
-    default:
-        return FEAT_CROSS; /* a column of the request belongs to this user and this item */
-    }
-}
-
 float feat_scaled(int scale, double v) { return (float)(scale == FEAT_SCALE_LOG ? log1p(v) : v); }
-
-static enum status remember(struct feat_plan *p, enum feat_scope scope, struct slice field,
-                            bool as_number, int *slot) {
-    int i = 0;
-    while (i < p->n_fields[scope] && !slice_equal(p->fields[scope][i].name, field))
-        i++;
-    if (i == FEAT_FIELDS_MAX)
-        return fail(STATUS_INVALID_ARGUMENT,
-                    "field '%.*s' is the %dth; a plan remembers at most %d fields per scope",
-                    SLICE_ARG(field), i + 1, FEAT_FIELDS_MAX);
-    struct feat_field *f = &p->fields[scope][i];
-    if (i == p->n_fields[scope]) {
-        *f = (struct feat_field){.name = arena_dup(&p->arena, field)};
-        p->n_fields[scope]++;
-    }
-    *(as_number ? &f->as_number : &f->as_ids) = true;
-    *slot = i;
-    return STATUS_OK;
-}
-
-enum status feat_plan_source(struct feat_plan *p, struct slice text, bool as_number,
-                             struct feat_source *out) {
-    static const char *const froms[] = {[FEAT_FROM_ITEM] = "item",
-                                        [FEAT_FROM_USER] = "user",
-                                        [FEAT_FROM_CONTEXT] = "context",
-                                        [FEAT_FROM_CANDIDATE] = "candidate",
-                                        NULL};
-    const char *dot = text.n == 0 ? NULL : memchr(text.p, '.', text.n);
-    struct slice head = {text.p, dot == NULL ? text.n : (size_t)(dot - text.p)};
-    int from = 0;
-    while (froms[from] != NULL && !slice_is(head, froms[from]))
-        from++;
-    if (froms[from] == NULL) {
-        const char *near = conf_nearest(head, froms);
-        return fail(STATUS_INVALID_ARGUMENT,
-                    "'%.*s' starts with none of item. user. context. candidate.%s%s%s",
-                    SLICE_ARG(text), near ? "; did you mean '" : "", near ? near : "",
-                    near ? ".'?" : "");
-    }
-    if (dot == NULL || head.n + 1 == text.n)
-        return fail(STATUS_INVALID_ARGUMENT, "'%.*s' names no field; write %s.FIELD",
-                    SLICE_ARG(text), froms[from]);
-    struct feat_source s = {.from = (enum feat_from)from, .slot = -1};
-    s.field = arena_dup(&p->arena, (struct slice){dot + 1, text.n - head.n - 1});
-    bool is_id = slice_is(s.field, "id");
-    bool remembered = from == FEAT_FROM_ITEM || from == FEAT_FROM_USER;
-    if (remembered && is_id && as_number)
-        return fail(STATUS_INVALID_ARGUMENT, "'%.*s' is a name, no number; use kind category",
-                    SLICE_ARG(text));
-    if (remembered && !is_id) {
-        enum feat_scope scope = from == FEAT_FROM_ITEM ? FEAT_SCOPE_ITEM : FEAT_SCOPE_USER;
-        TRY(remember(p, scope, s.field, as_number, &s.slot));
-    }
-    *out = s;
-    return STATUS_OK;
-}
 
 void feat_plan_cell(struct feat_plan *p, struct feat *f, enum feat_scope scope) {
     assert(f->n_cells < FEAT_CELLS_MAX);
@@ -123,8 +56,17 @@ enum status feat_claim_match(struct feat_plan *p, const char *key, const char *t
 }
 
 enum status feat_claim_source(struct feat_plan *p, const char *key, const char *text,
-                              bool as_number, struct feat_source *out) {
-    return fail_in(feat_plan_source(p, slice_of(text), as_number, out), "%s", key);
+                              enum feat_form form, struct feat_source *out) {
+    return fail_in(feat_plan_source(p, slice_of(text), form, out), "%s", key);
+}
+
+enum status feat_claim_number(const char *key, const char *text, double *out) {
+    char *end;
+    double v = strtod(text, &end);
+    if (end == text || *end != '\0' || !isfinite(v))
+        return fail(STATUS_INVALID_ARGUMENT, "%s: '%s' is not a number", key, text);
+    *out = v;
+    return STATUS_OK;
 }
 
 enum status feat_claim_feature(const struct feat_plan *p, const char *key, const char *name,

@@ -105,3 +105,18 @@ struct feat_stamp feat_get_stamp(struct cursor *c) {
     s.offset = unzigzag(feat_get_varint(c));
     return s;
 }
+
+void feat_merge_varints(struct slice cell, struct slice other, int sign, int n, struct buf *out) {
+    struct cursor a = cursor_of(cell.p, cell.n), b = cursor_of(other.p, other.n);
+    size_t before = out->n;
+    uint64_t any = 0;
+    for (int i = 0; i < n; i++) {
+        uint64_t x = cell.n > 0 ? feat_get_varint(&a) : 0;
+        uint64_t y = other.n > 0 ? feat_get_varint(&b) : 0;
+        uint64_t v = sign > 0 ? x + y : x > y ? x - y : 0;
+        any |= v;
+        buf_add_varint(out, v);
+    }
+    if (any == 0)
+        out->n = before;
+}

@@ -29,3 +29,6 @@ struct feat_stamp {
 int feat_stamp_compare(struct feat_stamp a, struct feat_stamp b); /* <0, 0, >0 */
 void feat_put_stamp(struct buf *b, struct feat_stamp s);
 struct feat_stamp feat_get_stamp(struct cursor *c);
+
+/* Of a cell of `n` varints (empty: all 0): feat_kind.merge's contract. Never below 0. */
+void feat_merge_varints(struct slice cell, struct slice other, int sign, int n, struct buf *out);

@@ -3,13 +3,13 @@
  * stated time is left out by each kind's expire(). */
 #include "base/heap.h"
 #include "base/io.h"
+#include "features/forms.h"
 #include "features/keys.h"
 #include "features/state_parts.h"
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-static const char *const scope_words[] = {"global", "user", "session", "item"};
+static const char *const scope_words[] = {"global", "user", "session", "item", "value"};
 
 static void json_hex(struct json *j, struct slice bytes, struct buf *scratch) {
     static const char digits[] = "0123456789abcdef";
@@ -27,7 +27,28 @@ static void json_key64(struct json *j, uint64_t key) {
     json_cstr(j, text);
 }
 
-static void dump_fields(const struct feat_plan *p, const struct feat_record *r, struct json *j) {
+/* Numbers and keys as such, the other forms as bytes. */
+static void dump_value(const struct feat_field *f, struct slice value, struct json *j,
+                       struct buf *hex) {
+    struct cursor c = cursor_of(value.p, value.n);
+    for (int form = 0; form < FEAT_FORMS; form++) {
+        const char *from = (const char *)c.p;
+        if (!f->as[form])
+            continue;
+        if (feat_form_is_number((enum feat_form)form)) {
+            json_num(j, feat_get_number(&c));
+        } else if (form == FEAT_AS_IDS) {
+            for (uint64_t n = feat_get_varint(&c); n > 0 && !c.bad; n--)
+                json_key64(j, cursor_u64(&c));
+        } else {
+            feat_form_skip((enum feat_form)form, &c);
+            json_hex(j, (struct slice){from, (size_t)((const char *)c.p - from)}, hex);
+        }
+    }
+}
+
+static void dump_fields(const struct feat_plan *p, const struct feat_record *r, struct json *j,
+                        struct buf *hex) {
     struct feat_field_state states[FEAT_FIELDS_MAX];
     if (r->cells[0].n == 0 || !feat_fields_read(p, r->scope, feat_record_cell(r, 0), states))
         return;
@@ -38,19 +59,11 @@ static void dump_fields(const struct feat_plan *p, const struct feat_record *r, 
         if (s->value.n == 0)
             continue;
         json_key(j, r->names[slot].name.p);
-        json_array(j); /* time, partition, offset, then the number and the keys */
+        json_array(j); /* time, partition, offset, then the value in each of its forms */
         json_int(j, s->stamp.time_us);
         json_int(j, s->stamp.partition);
         json_int(j, s->stamp.offset);
-        double number = NAN;
-        if (r->names[slot].as_number) {
-            feat_record_number(r, slot, &number);
-            json_num(j, number);
-        }
-        uint64_t keys[FEAT_IDS_MAX];
-        int n = feat_record_ids(r, slot, keys);
-        for (int i = 0; i < n; i++)
-            json_key64(j, keys[i]);
+        dump_value(&r->names[slot], s->value, j, hex);
         json_array_end(j);
     }
     json_object_end(j);
@@ -63,7 +76,9 @@ struct dump {
     struct buf cell, hex;
 };
 
-static void dump_cells(struct dump *d, const struct feat_record *r, struct json *j) {
+/* Returns how many have something to show. */
+static int dump_cells(struct dump *d, const struct feat_record *r, struct json *j) {
+    int n = 0;
     json_key(j, "cells");
     json_object(j);
     for (int i = 1; i < r->n_cells; i++) {
@@ -78,12 +93,16 @@ static void dump_cells(struct dump *d, const struct feat_record *r, struct json 
             continue;
         json_key(j, f->name);
         json_hex(j, cell, &d->hex);
+        n++;
     }
     json_object_end(j);
+    return n;
 }
 
+/* Records of values are sums: one that holds nothing any more is as good as none. */
 static void dump_record(struct dump *d, const struct feat_record *r) {
     struct json j;
+    size_t before = d->out->n;
     json_begin(&j, d->out);
     json_object(&j);
     json_key(&j, "scope");
@@ -100,10 +119,12 @@ static void dump_record(struct dump *d, const struct feat_record *r) {
     }
     json_key(&j, "epoch");
     json_int(&j, (int64_t)r->epoch);
-    dump_fields(d->s->plan, r, &j);
-    dump_cells(d, r, &j);
+    dump_fields(d->s->plan, r, &j, &d->hex);
+    int cells = dump_cells(d, r, &j);
     json_object_end(&j);
     buf_add_byte(d->out, '\n');
+    if (cells == 0 && r->scope == FEAT_SCOPE_VALUE)
+        d->out->n = before;
 }
 
 static int by_key(const void *a, const void *b) {

@@ -49,61 +49,20 @@ bool feat_read_names(const struct feat_read *r, enum feat_scope scope, int row) 
     }
 }
 
-/* ---- sources ---- */
-
-static const struct ev_value *context_value(const struct feat_source *s,
-                                            const struct feat_read *r) {
-    return ev_field_get(r->request->context, r->request->n_context, s->field.p);
-}
-
-static bool candidate_number(const struct feat_source *s, const struct feat_read *r, int row,
-                             double *out) {
-    for (int i = 0; row >= 0 && i < r->request->n_columns; i++) {
-        if (!slice_equal(r->request->column_names[i], s->field))
-            continue;
-        double v = (double)r->request->column_values[i][row];
-        if (!isfinite(v))
-            return false;
-        *out = v;
-        return true;
-    }
-    return false;
-}
-
-static const struct feat_record *source_record(const struct feat_source *s,
-                                               const struct feat_read *r, int row) {
-    return feat_read_record(r, s->from == FEAT_FROM_ITEM ? FEAT_SCOPE_ITEM : FEAT_SCOPE_USER, row);
-}
-
-bool feat_source_number(const struct feat_source *s, const struct feat_read *r, int row,
-                        double *out) {
-    if (s->from == FEAT_FROM_CANDIDATE)
-        return candidate_number(s, r, row, out);
-    if (s->from == FEAT_FROM_CONTEXT) {
-        const struct ev_value *v = context_value(s, r);
-        return v != NULL && ev_value_number(v, out) && isfinite(*out);
-    }
-    return feat_record_number(source_record(s, r, row), s->slot, out);
-}
-
-int feat_source_ids(const struct feat_source *s, const struct feat_read *r, int row,
-                    uint64_t *out) {
-    double number;
-    if (s->from == FEAT_FROM_CANDIDATE) {
-        if (!candidate_number(s, r, row, &number))
+int feat_read_cells(const struct feat_read *r, const struct feat *f, int cell, int row,
+                    struct slice *out) {
+    struct feat_cell_ref ref = f->cells[cell];
+    if (ref.scope != FEAT_SCOPE_VALUE) {
+        if (!feat_read_names(r, ref.scope, row))
             return 0;
-        out[0] = feat_number_key(number);
+        out[0] = feat_record_cell(feat_read_record(r, ref.scope, row), ref.index);
         return 1;
     }
-    if (s->from == FEAT_FROM_CONTEXT) {
-        const struct ev_value *v = context_value(s, r);
-        return v == NULL ? 0 : feat_value_keys(v, out);
-    }
-    if (s->slot >= 0)
-        return feat_record_ids(source_record(s, r, row), s->slot, out);
-    uint64_t key = s->from == FEAT_FROM_ITEM ? r->item_keys[row] : r->user_key; /* X.id */
-    out[0] = key;
-    return key != 0;
+    const struct feat_spots *spots = &r->spots[f->place];
+    int at = r->plan->places[f->place].by_row ? row : 0;
+    for (int i = 0; i < spots->n[at]; i++)
+        out[i] = feat_record_cell(spots->records[spots->first[at] + i], ref.index);
+    return spots->n[at];
 }
 
 /* ---- rows ---- */
@@ -138,6 +97,7 @@ static void open_read(struct feat_state *s, struct arena *a, const struct feat_r
     r->item_keys = item_keys(a, tenant, request);
     r->items = arena_alloc(a, (size_t)r->n_rows * sizeof *r->items);
     feat_state_records(s, a, FEAT_SCOPE_ITEM, r->item_keys, r->n_rows, r->items);
+    r->spots = feat_places_read(r);
 }
 
 static float *missing(struct arena *a, size_t n) {
@@ -171,6 +131,7 @@ void feat_state_extract(struct feat_state *s, struct arena *a, const struct feat
     rows.query = missing(a, (size_t)p->query_columns);
     rows.query_ids = ARENA_ARRAY(a, uint32_t, p->query_slots);
     rows.cand = missing(a, n * (size_t)p->cand_columns);
+    r.cand = rows.cand;
     rows.cand_ids = ARENA_ARRAY(a, uint32_t, n * (size_t)p->cand_slots);
     for (int i = 0; i < p->n_features; i++)
         if (p->features[i]->kind->begin != NULL)

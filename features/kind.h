@@ -11,13 +11,25 @@
 #include "features/plan.h"
 #include "features/state.h"
 
-/* One event as seen by one cell. */
+/* One event as seen by one cell: an interaction, or those impressions of a ranking in which the
+ * entity takes part. */
 struct feat_update {
     const struct ev_event *event;
-    const struct ev_shown *shown; /* the impression, or NULL */
-    enum feat_scope scope;        /* which of the feature's cells this is */
-    uint64_t user_key, item_key;  /* 0: none */
+    const int *shown;      /* [n] indexes into event->shown; NULL when the event is no ranking */
+    int n;                 /* happenings: impressions, or 1 */
+    enum feat_scope scope; /* which of the feature's cells this is */
+    uint64_t user_key;     /* 0: none */
+    const uint64_t *item_keys; /* by index into event->shown; [1] of an interaction */
 };
+/* Happening i of u->n: the impression (NULL of an interaction), and its item's key (0: none). */
+static inline const struct ev_shown *feat_update_shown(const struct feat_update *u, int i) {
+    return u->shown == NULL ? NULL : &u->event->shown[u->shown[i]];
+}
+static inline uint64_t feat_update_item(const struct feat_update *u, int i) {
+    return u->item_keys[u->shown == NULL ? 0 : u->shown[i]];
+}
+/* How many of the happenings match. */
+uint64_t feat_match_count(const struct feat_match *m, const struct feat_update *u);
 
 /* What extract sees: one request's view of the state. */
 struct feat_read {
@@ -31,7 +43,15 @@ struct feat_read {
     uint64_t tenant_hash, user_key, session_key; /* keys: 0 when the request names none */
     const uint64_t *item_keys;                   /* [n_rows] */
     struct feat_state *state;                    /* for records of other items (match of last-N) */
-    void **scratch; /* [n_features] what begin() left for its feature */
+    void **scratch;                 /* [n_features] what begin() left for its feature */
+    const struct feat_spots *spots; /* [n_places] records of FEAT_SCOPE_VALUE, by row */
+    const float *cand; /* [n_rows x cand_columns] what features before this one have written */
+};
+
+/* The records of one place that rows read. */
+struct feat_spots {
+    const struct feat_record **records; /* [] NULL: unknown */
+    int *first, *n; /* [n_rows], or [1] when rows do not differ: which of them; n 0: no value */
 };
 
 struct feat_kind {
@@ -48,6 +68,13 @@ struct feat_kind {
      * when the event changes nothing. `old` is empty for a fresh cell. NULL: stateless. */
     bool (*apply)(const struct feat *f, const struct feat_update *u, struct slice old,
                   struct buf *out);
+    /* Appends the cell with another one added (sign 1) or taken away again (sign -1); nothing when
+     * nothing is left. A scope item.FIELD adds up its items' cells. NULL: cells do not add up. */
+    void (*merge)(const struct feat *f, struct slice cell, struct slice other, int sign,
+                  struct buf *out);
+    /* Appends what an item with these remembered fields adds to each of its values' cells, where
+     * that is not a cell of the item's own. Optional. */
+    void (*contribute)(const struct feat *f, const struct feat_record *item, struct buf *out);
     /* Once per request, before the rows; leaves its work in r->scratch[f->number]. Optional. */
     void (*begin)(const struct feat *f, struct feat_read *r);
     /* Query-side features: called once with row -1. Candidate-side: once per row.
@@ -70,10 +97,20 @@ const struct feat_kind *feat_kind_find(struct slice name);
 /* Helpers for kinds. */
 struct slice feat_record_cell(const struct feat_record *rec,
                               int index); /* empty when rec is NULL */
-/* Remembered fields of a record. */
-bool feat_record_number(const struct feat_record *rec, int slot, double *out);
+/* Remembered fields of a record; false or 0 when absent. */
+bool feat_record_number(const struct feat_record *rec, int slot, enum feat_form form, double *out);
 int feat_record_ids(const struct feat_record *rec, int slot, uint64_t *out /* [FEAT_IDS_MAX] */);
-/* A source's value for row `row` (or the query). */
+int feat_record_hashes(const struct feat_record *rec, int slot, enum feat_form form,
+                       uint32_t *out /* [FEAT_TERMS_MAX] */);
+int feat_record_vector(const struct feat_record *rec, int slot,
+                       double *out /* [FEAT_VECTOR_MAX] */);
+/* A source's value for row `row` (or the query, -1), in the source's form. */
 bool feat_source_number(const struct feat_source *s, const struct feat_read *r, int row,
                         double *out);
 int feat_source_ids(const struct feat_source *s, const struct feat_read *r, int row, uint64_t *out);
+int feat_source_hashes(const struct feat_source *s, const struct feat_read *r, int row,
+                       uint32_t *out);
+int feat_source_vector(const struct feat_source *s, const struct feat_read *r, int row,
+                       double *out);
+/* A context field of the request, or NULL. */
+const struct ev_value *feat_source_context(const struct feat_source *s, const struct feat_read *r);

@@ -1,6 +1,6 @@
 /* match_event.c: which events a feature counts: "TYPE [where FIELD OP VALUE]". One condition only;
  * what needs two conditions is better said by the producer as an event type of its own. */
-#include "features/plan.h"
+#include "features/kind.h"
 #include <ctype.h>
 #include <math.h>
 #include <stdlib.h>
@@ -158,4 +158,17 @@ bool feat_match_event(const struct feat_match *m, const struct ev_event *e,
     if (v == NULL && e->kind == EV_RANKING) /* what the whole ranking says */
         v = ev_field_get(e->fields, e->n_fields, m->field.p);
     return v != NULL && holds(m, v);
+}
+
+uint64_t feat_match_count(const struct feat_match *m, const struct feat_update *u) {
+    if (u->shown == NULL)
+        return feat_match_event(m, u->event, NULL);
+    if (!m->is_impression)
+        return 0;
+    if (m->op == FEAT_MATCH_ALL)
+        return (uint64_t)u->n;
+    uint64_t n = 0;
+    for (int i = 0; i < u->n; i++)
+        n += feat_match_event(m, u->event, feat_update_shown(u, i));
+    return n;
 }

@@ -8,7 +8,7 @@
 #include <ctype.h>
 
 /* Bumped when the bytes of any cell or record change: old snapshots are then refused. */
-#define STATE_FORMAT 2
+#define STATE_FORMAT 3
 #define COLUMNS_MAX  (1 << 16)
 
 struct plan_conf {
@@ -73,7 +73,7 @@ static enum status read_feature(struct feat_plan *p, const struct node *map, con
     struct feat *f = ARENA_NEW(&p->arena, struct feat);
     f->number = number;
     f->line = map->line;
-    f->table = -1;
+    f->table = f->place = -1;
     TRY(read_name(p, map, file, number, &f->name));
     TRY(read_kind(map, file, f->name, &f->kind));
     f->params = arena_zalloc(&p->arena, f->kind->params_bytes);

@@ -25,12 +25,14 @@
 
 enum feat_side { FEAT_USER, FEAT_CONTEXT, FEAT_ITEM, FEAT_CROSS, FEAT_SIDES };
 
-/* Whose state a feature keeps. An entity is a (scope, id). */
+/* Whose state a feature keeps. An entity is a (scope, id). VALUE: a value of a field, or a pair as
+ * (user, value); which one is a place of the plan (struct feat_place). */
 enum feat_scope {
     FEAT_SCOPE_GLOBAL,
     FEAT_SCOPE_USER,
     FEAT_SCOPE_SESSION,
     FEAT_SCOPE_ITEM,
+    FEAT_SCOPE_VALUE,
     FEAT_SCOPES
 };
 
@@ -58,23 +60,78 @@ enum status feat_match_parse(struct arena *a, struct slice text, struct feat_mat
 bool feat_match_event(const struct feat_match *m, const struct ev_event *e,
                       const struct ev_shown *shown);
 
+/* What a reader wants of a field's value (features/forms.h): a number, words, the length of a list.
+ * Remembered fields are kept in the forms that some feature reads, and in no other. */
+enum feat_form {
+    FEAT_AS_IDS,    /* keys of its strings or numbers, at most FEAT_IDS_MAX, in order */
+    FEAT_AS_NUMBER, /* bool 0 or 1, number, numeric string */
+    FEAT_AS_FLAG,   /* the same, and the words true, false, yes, no, on, off */
+    FEAT_AS_SIZE,   /* elements of a list; 1 of anything else */
+    FEAT_AS_WORDS,  /* words in the text, or in all texts of a list */
+    FEAT_AS_TIME,   /* a moment: a number as it is, ISO 8601 as seconds since 1970 */
+    FEAT_AS_LOCAL,  /* the same as the clock there showed it: its offset added */
+    FEAT_AS_AGENT,  /* a browser's User-Agent, features/agent.h */
+    FEAT_AS_MEDIUM, /* a referring address, features/agent.h */
+    FEAT_AS_VECTOR, /* numbers, at most FEAT_VECTOR_MAX, in order */
+    FEAT_AS_TERMS,  /* words in lower case, hashed, at most FEAT_TERMS_MAX, in order */
+    FEAT_AS_GRAMS2, /* distinct runs of 2, 3, 4 letters, hashed, at most FEAT_TERMS_MAX, sorted */
+    FEAT_AS_GRAMS3,
+    FEAT_AS_GRAMS4,
+    FEAT_FORMS
+};
+
 /* Where a value comes from: item.F and user.F are remembered from item and user events (F "id" is
  * the entity's own id); context.F is a field of the request (or of the ranking event);
- * candidate.F is a column of the request, one number per candidate. */
+ * candidate.F is a column of the request, one number per candidate. "A or B" is the first that has
+ * a value. */
 enum feat_from { FEAT_FROM_ITEM, FEAT_FROM_USER, FEAT_FROM_CONTEXT, FEAT_FROM_CANDIDATE };
 struct feat_source {
     enum feat_from from;
+    enum feat_form form;
     struct slice field;
     int slot; /* of a remembered field: index into plan->fields[scope]; -1 otherwise */
+    const struct feat_source *or_else; /* NULL: none */
 };
 
 /* A remembered field of an item or user: kept once, whoever reads it. */
 struct feat_field {
     struct slice name;
-    bool as_number; /* kept as a number */
-    bool as_ids;    /* kept as hashes of its strings, at most FEAT_IDS_MAX, in order */
+    bool as[FEAT_FORMS];
 };
-#define FEAT_IDS_MAX      32
+#define FEAT_IDS_MAX    32
+#define FEAT_VECTOR_MAX 128
+#define FEAT_TERMS_MAX  128
+
+/* What a crossed scope is made of, as in `scope: [user, event.category]`. Ids are the event's own,
+ * and event.F and context.F are fields the event itself carries: no other entity is asked. item.F
+ * stands alone, and means the sum over all items that bear the value now: an item's history moves
+ * with it when its field changes, so the sum is a function of the set of events, too. */
+enum feat_part_kind {
+    FEAT_PART_USER,
+    FEAT_PART_SESSION,
+    FEAT_PART_ITEM,
+    FEAT_PART_EVENT,   /* a reader finds the value at the candidate: item.F */
+    FEAT_PART_CONTEXT, /* a reader finds the value in the request: context.F */
+    FEAT_PART_SUM      /* item.F */
+};
+struct feat_part {
+    enum feat_part_kind kind;
+    struct slice field;
+    struct feat_source source; /* a reader's */
+};
+#define FEAT_PARTS_MAX  3
+#define FEAT_PLACES_MAX 32
+#define FEAT_SPOTS_MAX  8 /* values of one row or event that count; of BM25 the item's terms */
+struct feat_place {
+    const char *text; /* canonical: "user, event.category" */
+    struct feat_part parts[FEAT_PARTS_MAX];
+    int n_parts;
+    uint64_t seed;  /* of its keys */
+    bool sums;      /* one part, FEAT_PART_SUM */
+    bool has_total; /* of a sum: one more record for all items that bear any value */
+    bool by_row;    /* a reader's keys differ by candidate */
+    bool is_read;   /* rows read it; or only a kind's begin() does */
+};
 #define FEAT_FIELDS_MAX   64
 #define FEAT_FEATURES_MAX 512
 #define FEAT_CELLS_MAX    3 /* cells one feature may own */
@@ -98,6 +155,7 @@ struct feat {
     enum feat_side side;
     struct feat_cell_ref cells[FEAT_CELLS_MAX];
     int n_cells;
+    int place; /* of its cells in FEAT_SCOPE_VALUE; -1: it has none */
 
     /* dense output: n_columns floats at column `column` of its part (query or candidate);
      * NaN = missing */
@@ -124,6 +182,11 @@ struct feat_plan {
     int n_cells[FEAT_SCOPES]; /* cells in a record of that scope, the fields' cell included */
     struct feat_table *tables;
     int n_tables;
+    struct feat_place places[FEAT_PLACES_MAX];
+    int n_places;
+    bool sums_items; /* some place sums over items: only a store with one writer can hold it */
+    bool mixes_rows; /* some value depends on the other candidates: nothing of a row may be cached
+                        without them */
 
     /* widths of the two parts of a row */
     int side_columns[FEAT_SIDES];           /* dense columns per side */
@@ -145,7 +208,7 @@ enum status feat_plan_parse(const struct node *map, const char *file, struct fea
 void feat_plan_free(struct feat_plan *p);
 
 /* For kinds' check(): claims state and inputs. */
-enum status feat_plan_source(struct feat_plan *p, struct slice text, bool as_number,
+enum status feat_plan_source(struct feat_plan *p, struct slice text, enum feat_form form,
                              struct feat_source *out);
 void feat_plan_cell(struct feat_plan *p, struct feat *f, enum feat_scope scope);
 enum status feat_plan_table(struct feat_plan *p, const char *name, uint32_t rows, int dim,

@@ -1,6 +1,7 @@
 /* record.c: from an entity's bytes to a view with random access, and back. A view is made once per
  * entity and request, so that the features of a row do not scan the record again and again. */
 #include "features/record.h"
+#include "features/forms.h"
 #include "features/kind.h"
 #include <assert.h>
 #include <math.h>
@@ -22,6 +23,17 @@ void feat_record_put_head(struct buf *b, enum feat_scope scope, uint64_t key, ui
     buf_add(b, tenant.p, tenant.n);
     buf_add_varint(b, id.n);
     buf_add(b, id.p, id.n);
+}
+
+void feat_record_put_cell(struct buf *b, struct slice cell, int *empty) {
+    if (cell.n == 0) {
+        ++*empty; /* written only when something follows */
+        return;
+    }
+    for (; *empty > 0; --*empty)
+        buf_add_varint(b, 0);
+    buf_add_varint(b, cell.n);
+    buf_add(b, cell.p, cell.n);
 }
 
 uint64_t feat_record_key(struct slice bytes) {
@@ -46,8 +58,8 @@ static bool view_fields(const struct feat_plan *p, struct feat_record *r) {
     return true;
 }
 
-struct feat_record *feat_record_view(const struct feat_plan *p, enum feat_scope scope,
-                                     struct slice bytes, void *memory) {
+struct feat_record *feat_record_cells(const struct feat_plan *p, enum feat_scope scope,
+                                      struct slice bytes, void *memory) {
     struct feat_record *r = memory;
     *r = (struct feat_record){.p = (const uint8_t *)bytes.p,
                               .n = (uint32_t)bytes.n,
@@ -71,9 +83,13 @@ struct feat_record *feat_record_view(const struct feat_plan *p, enum feat_scope 
         r->cells[i] = (struct feat_span){(uint32_t)(c.p - r->p), (uint32_t)n};
         cursor_bytes(&c, (size_t)n);
     }
-    if (c.bad || c.p != c.end || !view_fields(p, r))
-        return NULL;
-    return r;
+    return c.bad || c.p != c.end ? NULL : r;
+}
+
+struct feat_record *feat_record_view(const struct feat_plan *p, enum feat_scope scope,
+                                     struct slice bytes, void *memory) {
+    struct feat_record *r = feat_record_cells(p, scope, bytes, memory);
+    return r != NULL && view_fields(p, r) ? r : NULL;
 }
 
 struct slice feat_record_cell(const struct feat_record *rec, int index) {
@@ -83,16 +99,21 @@ struct slice feat_record_cell(const struct feat_record *rec, int index) {
     return (struct slice){(const char *)rec->p + rec->cells[index].at, rec->cells[index].n};
 }
 
-static bool field_cursor(const struct feat_record *rec, int slot, struct cursor *c) {
-    if (rec == NULL || slot < 0 || rec->fields[slot] == 0)
+/* At the field's value in that form. */
+static bool field_cursor(const struct feat_record *rec, int slot, enum feat_form form,
+                         struct cursor *c) {
+    if (rec == NULL || slot < 0 || rec->fields[slot] == 0 || !rec->names[slot].as[form])
         return false;
     *c = cursor_of(rec->p + rec->fields[slot], rec->n - rec->fields[slot]);
+    for (int before = 0; before < (int)form; before++)
+        if (rec->names[slot].as[before])
+            feat_form_skip((enum feat_form)before, c);
     return true;
 }
 
-bool feat_record_number(const struct feat_record *rec, int slot, double *out) {
+bool feat_record_number(const struct feat_record *rec, int slot, enum feat_form form, double *out) {
     struct cursor c;
-    if (!field_cursor(rec, slot, &c) || !rec->names[slot].as_number)
+    if (!field_cursor(rec, slot, form, &c))
         return false;
     double v = feat_get_number(&c);
     if (isnan(v))
@@ -103,12 +124,21 @@ bool feat_record_number(const struct feat_record *rec, int slot, double *out) {
 
 int feat_record_ids(const struct feat_record *rec, int slot, uint64_t *out) {
     struct cursor c;
-    if (!field_cursor(rec, slot, &c) || !rec->names[slot].as_ids)
+    if (!field_cursor(rec, slot, FEAT_AS_IDS, &c))
         return 0;
-    if (rec->names[slot].as_number)
-        feat_get_number(&c);
     uint64_t n = feat_get_varint(&c);
     for (uint64_t i = 0; i < n; i++)
         out[i] = cursor_u64(&c);
     return (int)n;
+}
+
+int feat_record_hashes(const struct feat_record *rec, int slot, enum feat_form form,
+                       uint32_t *out) {
+    struct cursor c;
+    return field_cursor(rec, slot, form, &c) ? feat_form_get_hashes(&c, out) : 0;
+}
+
+int feat_record_vector(const struct feat_record *rec, int slot, double *out) {
+    struct cursor c;
+    return field_cursor(rec, slot, FEAT_AS_VECTOR, &c) ? feat_form_get_vector(&c, out) : 0;
 }

@@ -5,7 +5,7 @@
  *                                                    are left out)
  *
  * Cell 0 holds the remembered fields: runs of fields written by one event share its stamp.
- *     run := n varint | stamp | n x (slot varint | number if kept as one | n varint + keys if so)
+ *     run := n varint | stamp | n x (slot varint | the value in each form it is kept in, forms.h)
  * Runs stand newest first, fields within a run by slot: equal contents are equal bytes. */
 #pragma once
 #include "features/codec.h"
@@ -30,12 +30,17 @@ struct feat_record {
 
 /* Bytes of memory a view needs, tables included. */
 size_t feat_record_view_bytes(const struct feat_plan *p, enum feat_scope scope);
-/* Makes a view in `memory`; NULL when the bytes are damaged. */
+/* Makes a view in `memory`, of the cells only: for the writer; NULL when the bytes are damaged. */
+struct feat_record *feat_record_cells(const struct feat_plan *p, enum feat_scope scope,
+                                      struct slice bytes, void *memory);
+/* With the remembered fields. */
 struct feat_record *feat_record_view(const struct feat_plan *p, enum feat_scope scope,
                                      struct slice bytes, void *memory);
 
 void feat_record_put_head(struct buf *b, enum feat_scope scope, uint64_t key, uint64_t epoch,
                           struct slice tenant, struct slice id);
+/* Appends a cell; `*empty` counts the empty ones since the last that was not, 0 at first. */
+void feat_record_put_cell(struct buf *b, struct slice cell, int *empty);
 /* Key of a sound record's bytes, without reading on. */
 uint64_t feat_record_key(struct slice bytes);
 

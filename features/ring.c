@@ -1,6 +1,7 @@
 /* ring.c: counts per event-time bucket. Cells are rewritten whole: they are tens of bytes, and a
  * rewrite has one case where a splice has five. */
 #include "features/ring.h"
+#include "features/claim.h"
 #include "features/codec.h"
 
 enum status feat_ring_check(const struct feat_plan *p, const char *key, int64_t bucket_us,
@@ -81,4 +82,63 @@ void feat_ring_expire(const struct feat_ring *g, int64_t now_us, struct slice ce
     feat_ring_open(g, cell, &r);
     while (feat_ring_next(&r) && r.bucket > floor)
         put(g, &last, r.bucket, r.counts, out);
+}
+
+/* Two rings read side by side, newest bucket first. What is taken away and is not there any more
+ * had been dropped as too old to be seen. */
+void feat_ring_merge(const struct feat_ring *g, struct slice cell, struct slice other, int sign,
+                     struct buf *out) {
+    struct feat_ring_reader a, b;
+    feat_ring_open(g, cell, &a);
+    feat_ring_open(g, other, &b);
+    bool more_a = feat_ring_next(&a), more_b = feat_ring_next(&b);
+    int64_t newest = more_a ? a.bucket : 0, last = -1;
+    if (more_b && sign > 0 && b.bucket > newest)
+        newest = b.bucket;
+    while (more_a || (more_b && sign > 0)) {
+        bool take_a = more_a && (!more_b || a.bucket >= b.bucket);
+        bool take_b = more_b && (!more_a || b.bucket >= a.bucket);
+        int64_t bucket = take_a ? a.bucket : b.bucket;
+        uint64_t counts[FEAT_RING_COUNTERS] = {0}, any = 0;
+        for (int k = 0; k < g->n_counters; k++) {
+            uint64_t in_a = take_a ? a.counts[k] : 0, in_b = take_b ? b.counts[k] : 0;
+            counts[k] = sign > 0 ? in_a + in_b : in_a > in_b ? in_a - in_b : 0;
+            any |= counts[k];
+        }
+        if (any != 0 && bucket > newest - g->keep)
+            put(g, &last, bucket, counts, out);
+        more_a = take_a ? feat_ring_next(&a) : more_a;
+        more_b = take_b ? feat_ring_next(&b) : more_b;
+    }
+}
+
+void feat_ring_sum(const struct feat_ring *g, struct slice cell, int64_t now_us,
+                   const int64_t *buckets, int n, double *sums) {
+    int64_t now = now_us / g->bucket_us;
+    struct feat_ring_reader ring;
+    feat_ring_open(g, cell, &ring);
+    while (feat_ring_next(&ring) && ring.bucket > now - g->window_buckets)
+        for (int i = 0; ring.bucket <= now && i < n; i++)
+            for (int k = 0; ring.bucket > now - buckets[i] && k < g->n_counters; k++)
+                sums[i * g->n_counters + k] += (double)ring.counts[k];
+}
+
+enum status feat_claim_windows(struct feat_plan *p, const char *key, int64_t bucket_us,
+                               const struct conf_times *windows, int n_counters,
+                               struct feat_ring *out, int64_t *buckets, const char *const **names) {
+    if (windows->n < 1 || windows->n > FEAT_WINDOWS_MAX)
+        return fail(STATUS_INVALID_ARGUMENT, "%s: %d windows; 1 to %d are allowed", key, windows->n,
+                    FEAT_WINDOWS_MAX);
+    const char **words = ARENA_ARRAY(&p->arena, const char *, windows->n);
+    int64_t longest_us = 0;
+    for (int i = 0; i < windows->n; i++) {
+        struct feat_ring one = {0};
+        int64_t window_us = windows->v[i];
+        TRY(feat_ring_check(p, key, bucket_us, window_us, n_counters, &one));
+        buckets[i] = one.window_buckets;
+        words[i] = feat_time_word(p, window_us);
+        longest_us = window_us > longest_us ? window_us : longest_us;
+    }
+    *names = words;
+    return feat_ring_check(p, key, bucket_us, longest_us, n_counters, out);
 }

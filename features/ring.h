@@ -11,6 +11,7 @@
 
 #define FEAT_RING_COUNTERS    2
 #define FEAT_RING_BUCKETS_MAX 10000
+#define FEAT_WINDOWS_MAX      16
 
 struct feat_ring {
     int64_t bucket_us;
@@ -22,9 +23,22 @@ struct feat_ring {
 enum status feat_ring_check(const struct feat_plan *p, const char *key, int64_t bucket_us,
                             int64_t window_us, int n_counters, struct feat_ring *out);
 
+/* One ring for all windows: buckets[i] of each (oldest first is not asked for), and a name for each
+ * as "7d". */
+enum status feat_claim_windows(struct feat_plan *p, const char *key, int64_t bucket_us,
+                               const struct conf_times *windows, int n_counters,
+                               struct feat_ring *out, int64_t *buckets /* [FEAT_WINDOWS_MAX] */,
+                               const char *const **names);
+
 /* feat_kind.apply's contract: adds add[k] at time_us. */
 bool feat_ring_add(const struct feat_ring *g, struct slice old, int64_t time_us,
                    const uint64_t *add /* [n_counters] */, struct buf *out);
+/* feat_kind.merge's contract. */
+void feat_ring_merge(const struct feat_ring *g, struct slice cell, struct slice other, int sign,
+                     struct buf *out);
+/* Adds to sums [n x n_counters] what each window that ends now holds. */
+void feat_ring_sum(const struct feat_ring *g, struct slice cell, int64_t now_us,
+                   const int64_t *buckets /* [n] */, int n, double *sums);
 void feat_ring_expire(const struct feat_ring *g, int64_t now_us, struct slice cell,
                       struct buf *out);
 

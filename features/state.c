@@ -40,6 +40,9 @@ struct feat_state *feat_state_new(const struct feat_plan *plan) {
             s->cells[f->cells[k].scope][f->cells[k].index] = f;
     }
     s->shown_keys = HEAP_ARRAY(uint64_t, EV_SHOWN_MAX);
+    s->shown_all = HEAP_ARRAY(int, EV_SHOWN_MAX);
+    for (int i = 0; i < EV_SHOWN_MAX; i++)
+        s->shown_all[i] = i;
     init_locks(s);
     return s;
 }
@@ -55,9 +58,10 @@ void feat_state_free(struct feat_state *s) {
     heap_free(s->applied);
     heap_free(s->published);
     heap_free(s->shown_keys);
+    heap_free(s->shown_all);
+    feat_places_deinit(s);
     buf_deinit(&s->record);
     buf_deinit(&s->cell);
-    buf_deinit(&s->other);
     pthread_rwlock_destroy(&s->lock);
     pthread_mutex_destroy(&s->wait_lock);
     pthread_cond_destroy(&s->wait_changed);
@@ -66,65 +70,40 @@ void feat_state_free(struct feat_state *s) {
 
 /* ---- one entity, one event ---- */
 
-/* One cell after the event: of a ranking, after each of the `n` impressions from `shown` on. The
- * result lies in s->cell, or is `old` itself. */
-static struct slice next_cell(struct feat_state *s, const struct feat *f, struct feat_update u,
-                              const struct ev_shown *shown, int n, struct slice old) {
-    struct slice now = old;
-    for (int i = 0; i < n; i++) {
-        if (shown != NULL) {
-            u.shown = &shown[i];
-            u.item_key = s->shown_keys[&shown[i] - u.event->shown];
-        }
-        buf_clear(&s->other);
-        if (!f->kind->apply(f, &u, now, &s->other))
-            continue;
-        struct buf swap = s->cell;
-        s->cell = s->other;
-        s->other = swap;
-        now = buf_slice(&s->cell);
-    }
-    return now;
+/* Cell `i` after the event; `old` itself when nothing changed, else in s->cell. */
+static struct slice next_cell(struct feat_state *s, const struct feat_update *u, int place, int i,
+                              struct slice old) {
+    bool is_fact = u->event->kind == EV_ITEM || u->event->kind == EV_USER, changed = false;
+    const struct feat *f = s->cells[u->scope][i];
+    buf_clear(&s->cell);
+    if (i == 0)
+        changed = is_fact && feat_fields_apply(s->plan, u->scope, u->event, old, &s->cell);
+    else if (!is_fact && f->kind->apply != NULL && (place < 0 || f->place == place))
+        changed = f->kind->apply(f, u, old, &s->cell);
+    return changed ? buf_slice(&s->cell) : old;
 }
 
-static void add_cell(struct buf *b, struct slice cell, int *empty) {
-    if (cell.n == 0) {
-        ++*empty; /* written only when something follows */
-        return;
-    }
-    for (; *empty > 0; --*empty)
-        buf_add_varint(b, 0);
-    buf_add_varint(b, cell.n);
-    buf_add(b, cell.p, cell.n);
-}
-
-/* `shown`: the impressions this entity takes part in, or NULL with n_shown 1 for other events. */
-static void edit(struct feat_state *s, const struct feat_update *u, uint64_t key, struct slice id,
-                 const struct ev_shown *shown, int n_shown) {
+void feat_state_edit(struct feat_state *s, const struct feat_update *u, int place, uint64_t key,
+                     struct slice id) {
     const struct feat_plan *p = s->plan;
     enum feat_scope scope = u->scope;
-    const struct ev_event *e = u->event;
     struct slice bytes;
     s->ops->fetch(s->store, scope, &key, 1, &bytes);
     const struct feat_record *old =
-        bytes.n == 0 ? NULL : feat_record_view(p, scope, bytes, s->views[scope]);
+        bytes.n == 0 ? NULL : feat_record_cells(p, scope, bytes, s->views[scope]);
     assert((bytes.n == 0) == (old == NULL));
+    uint64_t epoch = scope == FEAT_SCOPE_VALUE ? 0 : (old == NULL ? 0 : old->epoch) + 1;
     buf_clear(&s->record);
-    feat_record_put_head(&s->record, scope, key, (old == NULL ? 0 : old->epoch) + 1, e->tenant, id);
-    bool is_fact = e->kind == EV_ITEM || e->kind == EV_USER;
+    feat_record_put_head(&s->record, scope, key, epoch, u->event->tenant, id);
     int empty = 0;
+    bool changed = false;
     for (int i = 0; i < p->n_cells[scope]; i++) {
-        struct slice cell = feat_record_cell(old, i);
-        if (i == 0 && is_fact) {
-            buf_clear(&s->cell);
-            if (feat_fields_apply(p, scope, e, cell, &s->cell))
-                cell = buf_slice(&s->cell);
-        } else if (i > 0 && !is_fact) {
-            cell = next_cell(s, s->cells[scope][i], *u, shown, n_shown, cell);
-        }
-        add_cell(&s->record, cell, &empty);
+        struct slice was = feat_record_cell(old, i), cell = next_cell(s, u, place, i, was);
+        changed |= cell.p != was.p;
+        feat_record_put_cell(&s->record, cell, &empty);
     }
-    s->ops->put(s->store, scope, key, buf_slice(&s->record));
+    if (changed || scope != FEAT_SCOPE_VALUE)
+        s->ops->put(s->store, scope, key, buf_slice(&s->record));
 }
 
 /* Does a plan keep anything in this scope that an interaction could change? Users and items are
@@ -135,43 +114,48 @@ static bool keeps(const struct feat_state *s, enum feat_scope scope) {
 
 static void edit_scope(struct feat_state *s, struct feat_update u, enum feat_scope scope,
                        uint64_t key) {
-    const struct ev_event *e = u.event;
     if (key == 0 || !keeps(s, scope))
         return;
     u.scope = scope;
-    if (e->kind == EV_RANKING)
-        edit(s, &u, key, e->item, e->shown, e->n_shown);
-    else
-        edit(s, &u, key, e->item, NULL, 1);
+    feat_state_edit(s, &u, -1, key, u.event->item);
+}
+
+static void edit_shown(struct feat_state *s, struct feat_update u) {
+    const struct ev_event *e = u.event;
+    u.scope = FEAT_SCOPE_ITEM;
+    u.n = 1;
+    for (int i = 0; i < e->n_shown; i++) {
+        u.shown = &s->shown_all[i];
+        if (s->shown_keys[i] != 0)
+            feat_state_edit(s, &u, -1, s->shown_keys[i], e->shown[i].item);
+    }
 }
 
 static void apply_event(struct feat_state *s, const struct ev_event *e) {
-    uint64_t tenant = feat_tenant_hash(e->tenant);
-    struct feat_update u = {.event = e,
-                            .user_key = feat_entity_key(tenant, e->user),
-                            .item_key = feat_entity_key(tenant, e->item)};
-    for (int i = 0; i < e->n_shown; i++)
-        s->shown_keys[i] = feat_entity_key(tenant, e->shown[i].item);
-    switch (e->kind) {
-    case EV_ITEM:
-        edit_scope(s, u, FEAT_SCOPE_ITEM, u.item_key);
-        return;
-    case EV_USER:
-        edit_scope(s, u, FEAT_SCOPE_USER, u.user_key);
-        return;
-    case EV_INTERACTION:
-        edit_scope(s, u, FEAT_SCOPE_ITEM, u.item_key);
-        break;
-    case EV_RANKING:
-        u.scope = FEAT_SCOPE_ITEM;
+    uint64_t tenant = feat_tenant_hash(e->tenant), item_key = feat_entity_key(tenant, e->item);
+    struct feat_update u = {
+        .event = e, .n = 1, .user_key = feat_entity_key(tenant, e->user), .item_keys = &item_key};
+    if (e->kind == EV_RANKING) {
         for (int i = 0; i < e->n_shown; i++)
-            if (s->shown_keys[i] != 0)
-                edit(s, &u, s->shown_keys[i], e->shown[i].item, &e->shown[i], 1);
-        break;
+            s->shown_keys[i] = feat_entity_key(tenant, e->shown[i].item);
+        u.shown = s->shown_all;
+        u.n = e->n_shown;
+        u.item_keys = s->shown_keys;
+        edit_shown(s, u);
+    } else if (e->kind == EV_ITEM) {
+        feat_places_before(s, item_key);
+        edit_scope(s, u, FEAT_SCOPE_ITEM, item_key);
+        feat_places_after(s, &u, item_key);
+        return;
+    } else if (e->kind == EV_INTERACTION) {
+        edit_scope(s, u, FEAT_SCOPE_ITEM, item_key);
     }
     edit_scope(s, u, FEAT_SCOPE_USER, u.user_key);
+    if (e->kind == EV_USER)
+        return;
     edit_scope(s, u, FEAT_SCOPE_SESSION, feat_entity_key(tenant, e->session));
     edit_scope(s, u, FEAT_SCOPE_GLOBAL, feat_global_key(tenant));
+    feat_places_event(s, &u);
 }
 
 /* ---- offsets ---- */

@@ -30,10 +30,33 @@ struct feat_state {
     int n_published, cap_published;
 
     /* the writer's scratch */
-    struct buf record, cell, other;
+    struct buf record, cell;
     void *views[FEAT_SCOPES];
-    uint64_t *shown_keys; /* [EV_SHOWN_MAX] */
+    uint64_t *shown_keys;            /* [EV_SHOWN_MAX] */
+    int *shown_all;                  /* [EV_SHOWN_MAX] 0, 1, 2, ... */
+    struct feat_places_work *places; /* of crossed scopes; NULL until needed */
 };
+
+/* ---- state.c, for places.c ---- */
+
+/* One record after one event: u->scope and key say which. `place`: of a record of
+ * FEAT_SCOPE_VALUE, whose cells the other places' features leave alone; -1 otherwise. */
+void feat_state_edit(struct feat_state *s, const struct feat_update *u, int place, uint64_t key,
+                     struct slice id);
+
+/* ---- places.c: records of FEAT_SCOPE_VALUE, which stand for values and pairs ---- */
+
+/* An interaction or a ranking, after its items' records. */
+void feat_places_event(struct feat_state *s, const struct feat_update *u);
+/* Around the edit of an item by an item event: what it adds to its values' sums may change. */
+void feat_places_before(struct feat_state *s, uint64_t item_key);
+void feat_places_after(struct feat_state *s, const struct feat_update *u, uint64_t item_key);
+void feat_places_deinit(struct feat_state *s);
+/* The records that a request's rows read: [n_places], arena memory. r->records and r->items are
+ * there already. */
+const struct feat_spots *feat_places_read(struct feat_read *r);
+/* Key of a value's record in a place that sums over items; value 0: the total. */
+uint64_t feat_place_value_key(const struct feat_place *pl, uint64_t tenant_hash, uint64_t value);
 
 /* The partition's entry, or NULL. */
 struct feat_applied *feat_applied_find(struct feat_applied *applied, int n, int32_t partition);

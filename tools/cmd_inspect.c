@@ -161,7 +161,7 @@ static enum status inspect_model(const char *path, const struct verb_call *call)
  */
 
 static void report_state(struct feat_state *s, struct arena *a, struct report *r) {
-    static const char *const scopes[] = {"global", "user", "session", "item"};
+    static const char *const scopes[] = {"global", "user", "session", "item", "value"};
     const struct feat_applied *applied;
     struct feat_state_size size = feat_state_size(s);
     report_table(r, "entities", (const char *const[]){"scope", "entities", NULL});

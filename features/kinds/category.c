@@ -20,7 +20,7 @@ struct params {
 static const struct conf_item items[] = {
     CONF_STRING(struct params, source_text, "source", NULL,
                 "item.FIELD, user.FIELD, context.FIELD or candidate.COLUMN; FIELD id is the "
-                "entity's own name."),
+                "entity's own name; A or B is the first that has a value."),
     CONF_STRINGS(struct params, values, "values", "[]",
                  "The known words, in the order of their ids. This or hash."),
     CONF_INT(struct params, hash, "hash", "0", 0, 1 << 30, "rows",
@@ -73,7 +73,7 @@ static enum status check_output(struct feat_plan *p, struct feat *f) {
 
 static enum status check(struct feat_plan *p, struct feat *f) {
     struct params *m = f->params;
-    TRY(feat_claim_source(p, "source", m->source_text, false, &m->source));
+    TRY(feat_claim_source(p, "source", m->source_text, FEAT_AS_IDS, &m->source));
     f->side = feat_source_side(&m->source);
     if ((m->values.n > 0) == (m->hash > 0))
         return fail(STATUS_INVALID_ARGUMENT, "values: give either values or hash");

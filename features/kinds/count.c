@@ -4,12 +4,14 @@
 
 struct params {
     const char *on_text;
-    int scope, scale;
+    struct conf_strings scope_text;
+    int scale;
+    enum feat_scope scope;
     struct feat_match on;
 };
 
 static const struct conf_item items[] = {
-    CONF_ENUM(struct params, scope, "scope", NULL, FEAT_SCOPE_CHOICES, "Whose events."),
+    FEAT_CONF_SCOPE(struct params, scope_text, NULL, "Whose events."),
     CONF_STRING(struct params, on_text, "on", NULL,
                 "Which events: TYPE [where FIELD OP VALUE]; TYPE may be impression or any."),
     CONF_ENUM(struct params, scale, "scale", "raw", FEAT_SCALE_CHOICES, "log: log(1 + count)."),
@@ -18,8 +20,8 @@ static const struct conf_item items[] = {
 static enum status check(struct feat_plan *p, struct feat *f) {
     struct params *m = f->params;
     TRY(feat_claim_match(p, "on", m->on_text, &m->on));
-    feat_plan_cell(p, f, (enum feat_scope)m->scope);
-    f->side = feat_scope_side((enum feat_scope)m->scope);
+    TRY(feat_claim_scope(p, f, &m->scope_text, &m->scope));
+    feat_claim_cell(p, f, m->scope);
     f->n_columns = 1;
     return STATUS_OK;
 }
@@ -27,23 +29,33 @@ static enum status check(struct feat_plan *p, struct feat *f) {
 static bool apply(const struct feat *f, const struct feat_update *u, struct slice old,
                   struct buf *out) {
     const struct params *m = f->params;
-    if (!feat_match_event(&m->on, u->event, u->shown))
+    uint64_t n = feat_match_count(&m->on, u);
+    if (n == 0)
         return false;
     struct cursor c = cursor_of(old.p, old.n);
-    buf_add_varint(out, (old.n == 0 ? 0 : feat_get_varint(&c)) + 1);
+    buf_add_varint(out, (old.n == 0 ? 0 : feat_get_varint(&c)) + n);
     return true;
+}
+
+static void merge(const struct feat *f, struct slice cell, struct slice other, int sign,
+                  struct buf *out) {
+    (void)f;
+    feat_merge_varints(cell, other, sign, 1, out);
 }
 
 static void extract(const struct feat *f, struct feat_read *r, int row, float *dense,
                     uint32_t *ids) {
     (void)ids;
     const struct params *m = f->params;
-    enum feat_scope scope = (enum feat_scope)m->scope;
-    if (!feat_read_names(r, scope, row))
-        return;
-    struct slice cell = feat_record_cell(feat_read_record(r, scope, row), f->cells[0].index);
-    struct cursor c = cursor_of(cell.p, cell.n);
-    dense[0] = feat_scaled(m->scale, cell.n == 0 ? 0 : (double)feat_get_varint(&c));
+    struct slice cells[FEAT_SPOTS_MAX];
+    int n = feat_read_cells(r, f, 0, row, cells);
+    double count = 0;
+    for (int i = 0; i < n; i++) {
+        struct cursor c = cursor_of(cells[i].p, cells[i].n);
+        count += cells[i].n == 0 ? 0 : (double)feat_get_varint(&c);
+    }
+    if (n > 0)
+        dense[0] = feat_scaled(m->scale, count);
 }
 
 const struct feat_kind feat_kind_count = {
@@ -53,5 +65,6 @@ const struct feat_kind feat_kind_count = {
     .params_bytes = sizeof(struct params),
     .check = check,
     .apply = apply,
+    .merge = merge,
     .extract = extract,
 };

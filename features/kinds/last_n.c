@@ -1,6 +1,8 @@
-/* last_n.c: the last N items a user or session had to do with: the N greatest by (event time,
- * partition, offset), so that no order of arrival shows. Impressions of one ranking share a stamp;
- * among them the lower on the page counts as later.
+/* last_n.c: the last N items a user or session had to do with, or the last N users of an item: the
+ * N greatest by (event time, partition, offset), so that no order of arrival shows. Impressions of
+ * one ranking share a stamp; among them the lower on the page counts as later. Distinct: each item
+ * once, by its newest; an item that was pushed out has N newer ones before it for ever, so what is
+ * kept is still a function of the set of events.
  *
  * Cell: n varint, then newest first: item key u64 | time | partition | offset | value, the middle
  * three as steps back from the entry before. As ids of the items it is the classic "watched before"
@@ -11,22 +13,26 @@
 #include "features/kinds/ids.h"
 #include <math.h>
 
-enum { SCOPE_USER, SCOPE_SESSION };
+enum { SCOPE_USER, SCOPE_SESSION, SCOPE_ITEM };
 
 struct params {
     const char *on_text, *value_field, *table;
     int scope;
     int64_t n, slots;
-    bool embed;
+    bool embed, distinct, times;
     struct feat_match on;
     const struct feat_ids *ids; /* of the table; NULL: no output of its own */
 };
 
 static const struct conf_item items[] = {
-    CONF_ENUM(struct params, scope, "scope", "user", "user|session", "Whose items."),
+    CONF_ENUM(struct params, scope, "scope", "user", "user|session|item",
+              "Whose items; of an item its users, for kind cooccur."),
     CONF_STRING(struct params, on_text, "on", NULL,
                 "Which events: TYPE [where FIELD OP VALUE]; TYPE may be impression or any."),
     CONF_INT(struct params, n, "n", "50", 1, FEAT_LAST_MAX, "items", "How many are kept."),
+    CONF_BOOL(struct params, distinct, "distinct", "false", "Each item once, by its newest event."),
+    CONF_BOOL(struct params, times, "times", "false",
+              "Output log(1 + seconds since) of the newest slots, a column each."),
     CONF_STRING(struct params, value_field, "value_field", "",
                 "A number of the event kept with each item, as a rating."),
     CONF_BOOL(struct params, embed, "embed", "false",
@@ -35,23 +41,33 @@ static const struct conf_item items[] = {
     CONF_STRING(struct params, table, "table", "",
                 "Embedding table of a category feature of item.id."),
     CONF_INT(struct params, slots, "slots", "0", 0, FEAT_LAST_MAX, "ids",
-             "How many ids are output, the newest; 0: n."),
+             "How many ids or times are output, the newest; 0: n."),
     CONF_END};
 
 static enum status check_table(struct feat_plan *p, struct feat *f) {
     struct params *m = f->params;
+    int slots = (int)(m->slots > 0 && m->slots < m->n ? m->slots : m->n), dim = 0;
+    if (m->scope == SCOPE_ITEM && (m->embed || m->times || m->value_field[0] != '\0'))
+        return fail(STATUS_INVALID_ARGUMENT,
+                    "scope: an item's users only serve cooccur: no embed, times or value_field");
+    if (m->times) {
+        const char **names = ARENA_ARRAY(&p->arena, const char *, slots);
+        for (int i = 0; i < slots; i++)
+            names[i] = arena_printf(&p->arena, "%d", i + 1);
+        f->n_columns = slots;
+        f->column_names = names;
+    }
     if (!m->embed) {
-        if (m->table[0] != '\0' || m->slots > 0)
+        if (m->table[0] != '\0' || (m->slots > 0 && !m->times))
             return fail(STATUS_INVALID_ARGUMENT, "%s: has a meaning only with embed: true",
                         m->table[0] != '\0' ? "table" : "slots");
         return STATUS_OK;
     }
-    int dim = 0;
     m->ids = feat_category_item_ids(p, m->table, &dim);
     if (m->ids == NULL)
         return fail(STATUS_INVALID_ARGUMENT,
                     "table: no category feature with source item.id embeds into '%s'", m->table);
-    f->n_slots = (int)(m->slots > 0 && m->slots < m->n ? m->slots : m->n);
+    f->n_slots = slots;
     return feat_plan_table(p, m->table, m->ids->rows, dim, &f->table);
 }
 
@@ -67,8 +83,8 @@ static enum status check(struct feat_plan *p, struct feat *f) {
 /* ---- reading ---- */
 
 enum feat_scope feat_last_scope(const struct feat *f) {
-    const struct params *m = f->params;
-    return m->scope == SCOPE_USER ? FEAT_SCOPE_USER : FEAT_SCOPE_SESSION;
+    static const enum feat_scope scopes[] = {FEAT_SCOPE_USER, FEAT_SCOPE_SESSION, FEAT_SCOPE_ITEM};
+    return scopes[((const struct params *)f->params)->scope];
 }
 
 bool feat_last_has_value(const struct feat *f) {
@@ -83,6 +99,19 @@ bool feat_last_named(const struct feat *f, const struct feat_read *r) {
     return feat_read_names(r, feat_last_scope(f), -1);
 }
 
+enum status feat_claim_last(const struct feat_plan *p, const char *key, const char *name,
+                            const struct feat **out) {
+    const struct feat *f;
+    TRY(feat_claim_feature(p, key, name, "last_n", &f));
+    if (feat_last_scope(f) == FEAT_SCOPE_ITEM)
+        return fail(STATUS_INVALID_ARGUMENT,
+                    "%s: '%s' is of scope item; a user's or session's "
+                    "list is needed",
+                    key, name);
+    *out = f;
+    return STATUS_OK;
+}
+
 int feat_last_open(const struct feat *f, struct slice cell, struct feat_last_reader *r) {
     *r = (struct feat_last_reader){.c = cursor_of(cell.p, cell.n),
                                    .has_value = feat_last_has_value(f)};
@@ -91,6 +120,11 @@ int feat_last_open(const struct feat *f, struct slice cell, struct feat_last_rea
     if (r->left > FEAT_LAST_MAX)
         r->left = 0; /* damaged */
     return (int)r->left;
+}
+
+float feat_last_age(const struct feat_read *r, const struct feat_last_entry *e) {
+    double seconds = ((double)r->now_us - (double)e->stamp.time_us) / 1e6;
+    return feat_scaled(FEAT_SCALE_LOG, seconds > 0 ? seconds : 0);
 }
 
 bool feat_last_next(struct feat_last_reader *r, struct feat_last_entry *out) {
@@ -155,33 +189,100 @@ static bool insert(const struct feat *f, const struct feat_last_entry *e, struct
     return true;
 }
 
-static bool apply(const struct feat *f, const struct feat_update *u, struct slice old,
-                  struct buf *out) {
-    const struct params *m = f->params;
+/* Appends the old cell without entry number `at`. */
+static void leave_out(const struct feat *f, int at, struct slice old, struct buf *out) {
+    struct feat_last_reader r;
+    struct feat_last_entry e, last = {0};
+    int n = feat_last_open(f, old, &r);
+    buf_add_varint(out, (uint64_t)(n - 1));
+    for (int i = 0; feat_last_next(&r, &e); i++) {
+        if (i == at)
+            continue;
+        put(f->params, &last, &e, out);
+        last = e;
+    }
+}
+
+static bool insert_distinct(const struct feat *f, const struct feat_last_entry *e, struct slice old,
+                            struct buf *out) {
+    struct feat_last_reader r;
+    struct feat_last_entry at;
+    struct buf others = {0};
+    feat_last_open(f, old, &r);
+    for (int i = 0; feat_last_next(&r, &at); i++) {
+        if (at.item != e->item)
+            continue;
+        if (feat_stamp_compare(at.stamp, e->stamp) > 0)
+            return false;
+        leave_out(f, i, old, &others);
+        old = buf_slice(&others);
+        break;
+    }
+    bool changed = insert(f, e, old, out);
+    buf_deinit(&others);
+    return changed;
+}
+
+static struct feat_last_entry entry_of(const struct params *m, const struct feat_update *u, int i) {
     const struct ev_event *e = u->event;
-    if (u->item_key == 0 || !feat_match_event(&m->on, e, u->shown))
-        return false;
-    struct feat_last_entry entry = {
-        u->item_key, {e->event_time_us, e->source.partition, e->source.offset}, (double)NAN};
+    const struct ev_shown *shown = feat_update_shown(u, i);
+    struct feat_last_entry entry = {m->scope == SCOPE_ITEM ? u->user_key : feat_update_item(u, i),
+                                    {e->event_time_us, e->source.partition, e->source.offset},
+                                    (double)NAN};
     if (m->value_field[0] != '\0') {
         const struct ev_value *v =
-            u->shown != NULL ? ev_field_get(u->shown->fields, u->shown->n_fields, m->value_field)
-                             : ev_field_get(e->fields, e->n_fields, m->value_field);
+            shown != NULL ? ev_field_get(shown->fields, shown->n_fields, m->value_field)
+                          : ev_field_get(e->fields, e->n_fields, m->value_field);
         if (v != NULL)
             ev_value_number(v, &entry.value);
     }
-    return insert(f, &entry, old, out);
+    return entry;
+}
+
+/* Happening by happening; with several, each step's result is the next one's old cell. */
+static bool apply(const struct feat *f, const struct feat_update *u, struct slice old,
+                  struct buf *out) {
+    const struct params *m = f->params;
+    struct buf step = {0}, spare = {0};
+    bool changed = false;
+    if (u->shown == NULL) {
+        struct feat_last_entry entry = entry_of(m, u, 0);
+        return entry.item != 0 && feat_match_event(&m->on, u->event, NULL) &&
+               (m->distinct ? insert_distinct : insert)(f, &entry, old, out);
+    }
+    for (int i = 0; m->on.is_impression && i < u->n; i++) {
+        struct feat_last_entry entry = entry_of(m, u, i);
+        if (entry.item == 0 || !feat_match_event(&m->on, u->event, feat_update_shown(u, i)))
+            continue;
+        buf_clear(&spare);
+        if (!(m->distinct ? insert_distinct : insert)(f, &entry, old, &spare))
+            continue;
+        struct buf swap = step;
+        step = spare;
+        spare = swap;
+        old = buf_slice(&step);
+        changed = true;
+    }
+    if (changed)
+        buf_add(out, step.p, step.n);
+    buf_deinit(&step);
+    buf_deinit(&spare);
+    return changed;
 }
 
 static void extract(const struct feat *f, struct feat_read *r, int row, float *dense,
                     uint32_t *ids) {
-    (void)row, (void)dense;
+    (void)row;
     const struct params *m = f->params;
     struct feat_last_reader reader;
     struct feat_last_entry e;
     feat_last_open(f, feat_last_cell(f, r), &reader);
-    for (int i = 0; i < f->n_slots && feat_last_next(&reader, &e); i++)
-        ids[i] = feat_ids_of(m->ids, r->tenant_hash, e.item);
+    for (int i = 0; feat_last_next(&reader, &e); i++) {
+        if (i < f->n_slots)
+            ids[i] = feat_ids_of(m->ids, r->tenant_hash, e.item);
+        if (i < f->n_columns)
+            dense[i] = feat_last_age(r, &e);
+    }
 }
 
 const struct feat_kind feat_kind_last_n = {

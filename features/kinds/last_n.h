@@ -10,6 +10,9 @@ struct feat_last_entry {
     double value; /* NaN: none */
 };
 
+/* An earlier last_n of a user or session, named by setting `key`. */
+enum status feat_claim_last(const struct feat_plan *p, const char *key, const char *name,
+                            const struct feat **out);
 /* Newest first. */
 struct feat_last_reader {
     struct cursor c;
@@ -21,9 +24,12 @@ struct feat_last_reader {
 int feat_last_open(const struct feat *f, struct slice cell, struct feat_last_reader *r);
 bool feat_last_next(struct feat_last_reader *r, struct feat_last_entry *out);
 
+/* log(1 + seconds since the entry) */
+float feat_last_age(const struct feat_read *r, const struct feat_last_entry *e);
+
 enum feat_scope feat_last_scope(const struct feat *f);
 bool feat_last_has_value(const struct feat *f);
-/* The request's cell; empty when unknown. */
+/* The request's cell; empty when unknown. Not of scope item. */
 struct slice feat_last_cell(const struct feat *f, const struct feat_read *r);
 /* Does the request name the user or session whose list this is? */
 bool feat_last_named(const struct feat *f, const struct feat_read *r);

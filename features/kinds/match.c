@@ -50,11 +50,11 @@ static enum status check(struct feat_plan *p, struct feat *f) {
     static const char *const names[] = {"share", "weight", "value"};
     static const char *const id_names[] = {"seen", "age"};
     struct params *m = f->params;
-    TRY(feat_claim_feature(p, "of", m->of_text, "last_n", &m->of));
+    TRY(feat_claim_last(p, "of", m->of_text, &m->of));
     m->by_id = strcmp(m->field, "id") == 0;
     TRY(check_at_least(m));
     const char *source = arena_printf(&p->arena, "item.%s", m->field);
-    TRY(feat_claim_source(p, "field", source, false, &m->source));
+    TRY(feat_claim_source(p, "field", source, FEAT_AS_IDS, &m->source));
     f->side = FEAT_CROSS;
     f->n_columns = m->by_id ? 2 : feat_last_has_value(m->of) ? 3 : 2;
     f->column_names = m->by_id ? id_names : names;

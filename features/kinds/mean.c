@@ -4,7 +4,6 @@
 #include "features/kinds/mean.h"
 #include "features/claim.h"
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define UNITS     65536.0
@@ -12,7 +11,9 @@
 
 struct params {
     const char *on_text, *value_field, *prior_text;
-    int scope;
+    struct conf_strings scope_text;
+    enum feat_scope scope;
+    int prior_cell;
     double prior_weight;
     struct feat_match on;
     bool prior_global;
@@ -20,10 +21,10 @@ struct params {
 };
 
 static const struct conf_item items[] = {
-    CONF_ENUM(struct params, scope, "scope", NULL, FEAT_SCOPE_CHOICES, "Whose events."),
+    FEAT_CONF_SCOPE(struct params, scope_text, NULL, "Whose events."),
     CONF_STRING(struct params, on_text, "on", NULL, "Which events: TYPE [where FIELD OP VALUE]."),
     CONF_STRING(struct params, value_field, "value_field", NULL,
-                "The interaction's field that holds the number; events without it do not count."),
+                "The event's field that holds the number; events without it do not count."),
     CONF_FLOAT(struct params, prior_weight, "prior_weight", "10", 0, 1e9, "events",
                "How many events the prior is worth; 0: no smoothing."),
     CONF_STRING(struct params, prior_text, "prior", "global",
@@ -33,40 +34,65 @@ static const struct conf_item items[] = {
 static enum status check(struct feat_plan *p, struct feat *f) {
     struct params *m = f->params;
     TRY(feat_claim_match(p, "on", m->on_text, &m->on));
-    feat_plan_cell(p, f, (enum feat_scope)m->scope);
-    f->side = feat_scope_side((enum feat_scope)m->scope);
+    TRY(feat_claim_scope(p, f, &m->scope_text, &m->scope));
+    feat_claim_cell(p, f, m->scope);
     f->n_columns = 1;
     m->prior = NAN;
     if (strcmp(m->prior_text, "global") == 0) {
         m->prior_global = m->scope != FEAT_SCOPE_GLOBAL; /* else it is that mean */
         if (m->prior_global)
-            feat_plan_cell(p, f, FEAT_SCOPE_GLOBAL);
+            m->prior_cell = feat_claim_cell(p, f, FEAT_SCOPE_GLOBAL);
         return STATUS_OK;
     }
-    char *end;
-    m->prior = strtod(m->prior_text, &end);
-    if (end == m->prior_text || *end != '\0' || !isfinite(m->prior))
-        return fail(STATUS_INVALID_ARGUMENT, "prior: '%s' is neither a number nor global",
-                    m->prior_text);
-    return STATUS_OK;
+    return feat_claim_number("prior", m->prior_text, &m->prior);
+}
+
+/* The happening's number: an impression's own, or else its ranking's. */
+static bool own_number(const struct feat_update *u, int i, const char *field, double *out) {
+    const struct ev_shown *shown = feat_update_shown(u, i);
+    const struct ev_value *v = NULL;
+    if (shown != NULL)
+        v = ev_field_get(shown->fields, shown->n_fields, field);
+    if (v == NULL)
+        v = ev_field_get(u->event->fields, u->event->n_fields, field);
+    return v != NULL && ev_value_number(v, out);
 }
 
 static bool apply(const struct feat *f, const struct feat_update *u, struct slice old,
                   struct buf *out) {
     const struct params *m = f->params;
-    if (!feat_match_event(&m->on, u->event, u->shown))
+    uint64_t count = 0;
+    int64_t sum = 0;
+    for (int i = 0; i < u->n; i++) {
+        double value;
+        if (!feat_match_event(&m->on, u->event, feat_update_shown(u, i)) ||
+            !own_number(u, i, m->value_field, &value))
+            continue;
+        sum += llround(fmin(fmax(value, -VALUE_MAX), VALUE_MAX) * UNITS);
+        count++;
+    }
+    if (count == 0)
         return false;
-    const struct ev_value *v = ev_field_get(u->event->fields, u->event->n_fields, m->value_field);
-    double value;
-    if (!v || !ev_value_number(v, &value))
-        return false;
-    value = fmin(fmax(value, -VALUE_MAX), VALUE_MAX);
     struct cursor c = cursor_of(old.p, old.n);
-    uint64_t count = old.n ? cursor_varint(&c) : 0;
-    int64_t sum = old.n ? unzigzag(cursor_varint(&c)) : 0;
-    buf_add_varint(out, count + 1);
-    buf_add_varint(out, zigzag(sum + llround(value * UNITS)));
+    count += old.n ? cursor_varint(&c) : 0;
+    sum += old.n ? unzigzag(cursor_varint(&c)) : 0;
+    buf_add_varint(out, count);
+    buf_add_varint(out, zigzag(sum));
     return true;
+}
+
+static void merge(const struct feat *f, struct slice cell, struct slice other, int sign,
+                  struct buf *out) {
+    (void)f;
+    struct cursor a = cursor_of(cell.p, cell.n), b = cursor_of(other.p, other.n);
+    uint64_t count = cell.n ? cursor_varint(&a) : 0, by = other.n ? cursor_varint(&b) : 0;
+    int64_t sum = cell.n ? unzigzag(cursor_varint(&a)) : 0;
+    sum += sign * (other.n ? unzigzag(cursor_varint(&b)) : 0);
+    count = sign > 0 ? count + by : count > by ? count - by : 0;
+    if (count == 0)
+        return;
+    buf_add_varint(out, count);
+    buf_add_varint(out, zigzag(sum));
 }
 
 static void read_sums(struct slice cell, double *count, double *sum) {
@@ -82,33 +108,46 @@ static void begin(const struct feat *f, struct feat_read *r) {
     *prior = m->prior;
     if (m->prior_global) {
         double count, sum;
-        read_sums(feat_record_cell(r->records[FEAT_SCOPE_GLOBAL], f->cells[1].index), &count, &sum);
+        read_sums(feat_record_cell(r->records[FEAT_SCOPE_GLOBAL], f->cells[m->prior_cell].index),
+                  &count, &sum);
         *prior = count > 0 ? sum / count : (double)NAN;
     }
     r->scratch[f->number] = prior;
 }
 
 enum feat_scope feat_mean_scope(const struct feat *f) {
-    return (enum feat_scope)((const struct params *)f->params)->scope;
+    return ((const struct params *)f->params)->scope;
 }
 
-double feat_mean_value(const struct feat *f, const struct feat_read *r,
-                       const struct feat_record *rec) {
+static double smoothed(const struct feat *f, const struct feat_read *r, double count, double sum) {
     const struct params *m = f->params;
-    double prior = *(const double *)r->scratch[f->number], count, sum;
+    double prior = *(const double *)r->scratch[f->number];
     double weight = isnan(prior) ? 0 : m->prior_weight;
-    read_sums(feat_record_cell(rec, f->cells[0].index), &count, &sum);
     if (count + weight <= 0)
         return (double)NAN;
     return (sum + (weight > 0 ? weight * prior : 0)) / (count + weight);
 }
 
+double feat_mean_value(const struct feat *f, const struct feat_read *r,
+                       const struct feat_record *rec) {
+    double count, sum;
+    read_sums(feat_record_cell(rec, f->cells[0].index), &count, &sum);
+    return smoothed(f, r, count, sum);
+}
+
 static void extract(const struct feat *f, struct feat_read *r, int row, float *dense,
                     uint32_t *ids) {
     (void)ids;
-    enum feat_scope scope = feat_mean_scope(f);
-    if (feat_read_names(r, scope, row))
-        dense[0] = (float)feat_mean_value(f, r, feat_read_record(r, scope, row));
+    struct slice cells[FEAT_SPOTS_MAX];
+    int n = feat_read_cells(r, f, 0, row, cells);
+    double count = 0, sum = 0, one_count, one_sum;
+    for (int i = 0; i < n; i++) {
+        read_sums(cells[i], &one_count, &one_sum);
+        count += one_count;
+        sum += one_sum;
+    }
+    if (n > 0)
+        dense[0] = (float)smoothed(f, r, count, sum);
 }
 
 const struct feat_kind feat_kind_mean = {
@@ -118,6 +157,7 @@ const struct feat_kind feat_kind_mean = {
     .params_bytes = sizeof(struct params),
     .check = check,
     .apply = apply,
+    .merge = merge,
     .begin = begin,
     .extract = extract,
 };

@@ -2,20 +2,25 @@
  * left to the model: a mean put in its place here would be a guess. Stateless but for the
  * remembered field. */
 #include "features/claim.h"
+#include <math.h>
 
 struct params {
     const char *source_text;
+    int scale;
     struct feat_source source;
 };
 
 static const struct conf_item items[] = {
     CONF_STRING(struct params, source_text, "source", NULL,
-                "item.FIELD, user.FIELD, context.FIELD or candidate.COLUMN."),
+                "item.FIELD, user.FIELD, context.FIELD or candidate.COLUMN; A or B is the first "
+                "that has a value."),
+    CONF_ENUM(struct params, scale, "scale", "raw", FEAT_SCALE_CHOICES,
+              "log: log(1 + |x|) with the sign of x."),
     CONF_END};
 
 static enum status check(struct feat_plan *p, struct feat *f) {
     struct params *m = f->params;
-    TRY(feat_claim_source(p, "source", m->source_text, true, &m->source));
+    TRY(feat_claim_source(p, "source", m->source_text, FEAT_AS_NUMBER, &m->source));
     f->side = feat_source_side(&m->source);
     f->n_columns = 1;
     return STATUS_OK;
@@ -27,7 +32,7 @@ static void extract(const struct feat *f, struct feat_read *r, int row, float *d
     const struct params *m = f->params;
     double v;
     if (feat_source_number(&m->source, r, row, &v))
-        dense[0] = (float)v;
+        dense[0] = m->scale == FEAT_SCALE_LOG ? (float)copysign(log1p(fabs(v)), v) : (float)v;
 }
 
 const struct feat_kind feat_kind_number = {

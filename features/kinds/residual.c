@@ -28,7 +28,7 @@ static const struct conf_item items[] = {
 
 static enum status check(struct feat_plan *p, struct feat *f) {
     struct params *m = f->params;
-    TRY(feat_claim_feature(p, "of", m->of_text, "last_n", &m->of));
+    TRY(feat_claim_last(p, "of", m->of_text, &m->of));
     TRY(feat_claim_feature(p, "against", m->against_text, "mean", &m->against));
     if (!feat_last_has_value(m->of))
         return fail(STATUS_INVALID_ARGUMENT, "of: '%s' keeps no value_field", m->of_text);

@@ -10,19 +10,21 @@ enum { UNIT_S, UNIT_MS, UNIT_US };
 
 struct params {
     const char *on_text, *source_text, *of_text;
-    int scope, scale, unit;
+    struct conf_strings scope_text;
+    int scale, unit;
+    enum feat_scope scope;
     struct feat_match on;
     struct feat_source source;
     const struct feat *of;
 };
 
 static const struct conf_item items[] = {
-    CONF_ENUM(struct params, scope, "scope", "item", FEAT_SCOPE_CHOICES,
-              "Whose last event; only with on."),
+    FEAT_CONF_SCOPE(struct params, scope_text, "item", "Whose last event; only with on."),
     CONF_STRING(struct params, on_text, "on", "",
                 "Which events: TYPE [where FIELD OP VALUE]. Give one of on, source, of."),
-    CONF_STRING(struct params, source_text, "source", "",
-                "A moment in a field, as item.created_at: since 1970, in unit."),
+    CONF_STRING(
+        struct params, source_text, "source", "",
+        "A moment in a field, as item.created_at: ISO 8601, or a number since 1970 in unit."),
     CONF_STRING(struct params, of_text, "of", "",
                 "An earlier last_n feature: since its newest entry with the candidate."),
     CONF_ENUM(struct params, unit, "unit", "s", "s|ms|us", "Unit of source."),
@@ -36,15 +38,15 @@ static enum status check(struct feat_plan *p, struct feat *f) {
         return fail(STATUS_INVALID_ARGUMENT, "on: give exactly one of on, source and of");
     f->n_columns = 1;
     if (m->source_text[0] != '\0') {
-        TRY(feat_claim_source(p, "source", m->source_text, true, &m->source));
+        TRY(feat_claim_source(p, "source", m->source_text, FEAT_AS_TIME, &m->source));
         f->side = feat_source_side(&m->source);
     } else if (m->of_text[0] != '\0') {
-        TRY(feat_claim_feature(p, "of", m->of_text, "last_n", &m->of));
+        TRY(feat_claim_last(p, "of", m->of_text, &m->of));
         f->side = FEAT_CROSS;
     } else {
         TRY(feat_claim_match(p, "on", m->on_text, &m->on));
-        feat_plan_cell(p, f, (enum feat_scope)m->scope);
-        f->side = feat_scope_side((enum feat_scope)m->scope);
+        TRY(feat_claim_scope(p, f, &m->scope_text, &m->scope));
+        feat_claim_cell(p, f, m->scope);
     }
     return STATUS_OK;
 }
@@ -52,7 +54,7 @@ static enum status check(struct feat_plan *p, struct feat *f) {
 static bool apply(const struct feat *f, const struct feat_update *u, struct slice old,
                   struct buf *out) {
     const struct params *m = f->params;
-    if (!feat_match_event(&m->on, u->event, u->shown))
+    if (feat_match_count(&m->on, u) == 0)
         return false;
     struct cursor c = cursor_of(old.p, old.n);
     if (old.n > 0 && feat_get_time(&c) >= u->event->event_time_us)
@@ -104,12 +106,15 @@ static bool moment(const struct feat *f, const struct feat_read *r, int row, dou
         *out_us = v * unit_us[m->unit];
         return true;
     }
-    struct slice cell =
-        feat_record_cell(feat_read_record(r, (enum feat_scope)m->scope, row), f->cells[0].index);
-    struct cursor c = cursor_of(cell.p, cell.n);
-    if (cell.n > 0)
-        *out_us = (double)feat_get_time(&c);
-    return cell.n > 0;
+    struct slice cells[FEAT_SPOTS_MAX];
+    int64_t newest_us = 0;
+    for (int i = 0, n = feat_read_cells(r, f, 0, row, cells); i < n; i++) {
+        struct cursor c = cursor_of(cells[i].p, cells[i].n);
+        int64_t at_us = cells[i].n == 0 ? 0 : feat_get_time(&c);
+        newest_us = at_us > newest_us ? at_us : newest_us;
+    }
+    *out_us = (double)newest_us;
+    return newest_us > 0;
 }
 
 static void extract(const struct feat *f, struct feat_read *r, int row, float *dense,

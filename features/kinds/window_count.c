@@ -3,20 +3,20 @@
 #include "features/claim.h"
 #include "features/ring.h"
 
-#define WINDOWS_MAX 16
-
 struct params {
     const char *on_text;
-    int scope, scale;
+    struct conf_strings scope_text;
+    int scale;
+    enum feat_scope scope;
     int64_t bucket_us;
     struct conf_times windows;
     struct feat_match on;
     struct feat_ring ring;
-    int64_t buckets[WINDOWS_MAX]; /* [windows.n] */
+    int64_t buckets[FEAT_WINDOWS_MAX]; /* [windows.n] */
 };
 
 static const struct conf_item items[] = {
-    CONF_ENUM(struct params, scope, "scope", NULL, FEAT_SCOPE_CHOICES, "Whose events."),
+    FEAT_CONF_SCOPE(struct params, scope_text, NULL, "Whose events."),
     CONF_STRING(struct params, on_text, "on", NULL,
                 "Which events: TYPE [where FIELD OP VALUE]; TYPE may be impression or any."),
     CONF_TIME(struct params, bucket_us, "bucket", NULL, 1e3, 366 * 86400e6,
@@ -29,52 +29,38 @@ static const struct conf_item items[] = {
 static enum status check(struct feat_plan *p, struct feat *f) {
     struct params *m = f->params;
     TRY(feat_claim_match(p, "on", m->on_text, &m->on));
-    if (m->windows.n < 1 || m->windows.n > WINDOWS_MAX)
-        return fail(STATUS_INVALID_ARGUMENT, "windows: %d windows; 1 to %d are allowed",
-                    m->windows.n, WINDOWS_MAX);
-    const char **names = ARENA_ARRAY(&p->arena, const char *, m->windows.n);
-    int64_t longest_us = 0;
-    for (int i = 0; i < m->windows.n; i++) {
-        int64_t window_us = m->windows.v[i];
-        TRY(feat_ring_check(p, "windows", m->bucket_us, window_us, 1, &m->ring));
-        m->buckets[i] = m->ring.window_buckets;
-        names[i] = feat_time_word(p, window_us);
-        longest_us = window_us > longest_us ? window_us : longest_us;
-    }
-    TRY(feat_ring_check(p, "windows", m->bucket_us, longest_us, 1, &m->ring));
-    feat_plan_cell(p, f, (enum feat_scope)m->scope);
-    f->side = feat_scope_side((enum feat_scope)m->scope);
+    TRY(feat_claim_windows(p, "windows", m->bucket_us, &m->windows, 1, &m->ring, m->buckets,
+                           &f->column_names));
+    TRY(feat_claim_scope(p, f, &m->scope_text, &m->scope));
+    feat_claim_cell(p, f, m->scope);
     f->n_columns = m->windows.n;
-    f->column_names = names;
     return STATUS_OK;
 }
 
 static bool apply(const struct feat *f, const struct feat_update *u, struct slice old,
                   struct buf *out) {
     const struct params *m = f->params;
-    const uint64_t one = 1;
-    return feat_match_event(&m->on, u->event, u->shown) &&
-           feat_ring_add(&m->ring, old, u->event->event_time_us, &one, out);
+    const uint64_t n = feat_match_count(&m->on, u);
+    return n > 0 && feat_ring_add(&m->ring, old, u->event->event_time_us, &n, out);
+}
+
+static void merge(const struct feat *f, struct slice cell, struct slice other, int sign,
+                  struct buf *out) {
+    const struct params *m = f->params;
+    feat_ring_merge(&m->ring, cell, other, sign, out);
 }
 
 static void extract(const struct feat *f, struct feat_read *r, int row, float *dense,
                     uint32_t *ids) {
     (void)ids;
     const struct params *m = f->params;
-    enum feat_scope scope = (enum feat_scope)m->scope;
-    if (!feat_read_names(r, scope, row))
-        return;
-    uint64_t sums[WINDOWS_MAX] = {0};
-    int64_t now = r->now_us / m->ring.bucket_us;
-    struct feat_ring_reader ring;
-    feat_ring_open(&m->ring, feat_record_cell(feat_read_record(r, scope, row), f->cells[0].index),
-                   &ring);
-    while (feat_ring_next(&ring) && ring.bucket > now - m->ring.window_buckets)
-        for (int i = 0; ring.bucket <= now && i < f->n_columns; i++)
-            if (ring.bucket > now - m->buckets[i])
-                sums[i] += ring.counts[0];
-    for (int i = 0; i < f->n_columns; i++)
-        dense[i] = feat_scaled(m->scale, (double)sums[i]);
+    struct slice cells[FEAT_SPOTS_MAX];
+    int n = feat_read_cells(r, f, 0, row, cells);
+    double sums[FEAT_WINDOWS_MAX] = {0};
+    for (int i = 0; i < n; i++)
+        feat_ring_sum(&m->ring, cells[i], r->now_us, m->buckets, f->n_columns, sums);
+    for (int i = 0; n > 0 && i < f->n_columns; i++)
+        dense[i] = feat_scaled(m->scale, sums[i]);
 }
 
 static void expire(const struct feat *f, int64_t now_us, struct slice cell, struct buf *out) {
@@ -89,6 +75,7 @@ const struct feat_kind feat_kind_window_count = {
     .params_bytes = sizeof(struct params),
     .check = check,
     .apply = apply,
+    .merge = merge,
     .extract = extract,
     .expire = expire,
 };

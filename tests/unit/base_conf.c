@@ -123,7 +123,7 @@ static void wrong_forms_are_refused_with_line_and_key(void) {
                  {"ttl: 99999999999999d", "not a time"},
                  {"memory: 64MB", "not a size"},
                  {"memory: 1.0001B", "not a size"},
-                 {"topics: a", "must be a list"},
+                 {"topics: {a: 1}", "must be a list"},
                  {"topics: [[a]]", "element 1 is a list"},
                  {"cuts: [1, x]", "'x' is not a number"},
                  {"windows: [1h, 2]", "'2' is not a time"},

@@ -61,8 +61,9 @@ static void test_fields_are_kept_once(void) {
                      "  - {name: c, kind: number, source: user.year}\n");
     CU_ASSERT_EQUAL(p->n_fields[FEAT_SCOPE_ITEM], 1);
     CU_ASSERT_EQUAL(p->n_fields[FEAT_SCOPE_USER], 1);
-    CU_ASSERT(p->fields[FEAT_SCOPE_ITEM][0].as_number && p->fields[FEAT_SCOPE_ITEM][0].as_ids);
-    CU_ASSERT(!p->fields[FEAT_SCOPE_USER][0].as_ids);
+    CU_ASSERT(p->fields[FEAT_SCOPE_ITEM][0].as[FEAT_AS_NUMBER] &&
+              p->fields[FEAT_SCOPE_ITEM][0].as[FEAT_AS_IDS]);
+    CU_ASSERT(!p->fields[FEAT_SCOPE_USER][0].as[FEAT_AS_IDS]);
     feat_plan_free(p);
 }
 
@@ -101,7 +102,7 @@ static const struct {
     {HEAD "  - {name: a}\n", "features.a.kind: missing"},
     {HEAD "  - {name: a, kind: cuont}\n", "no kind 'cuont'; did you mean 'count'?"},
     {HEAD "  - {name: a, kind: count, scope: item}\n", "features.a.on"},
-    {HEAD "  - {name: a, kind: count, scope: itm, on: x}\n", "features.a.scope: 'itm'"},
+    {HEAD "  - {name: a, kind: count, scope: itm, on: x}\n", "features.a: scope: 'itm'"},
     {HEAD "  - {name: a, kind: count, scop: item, on: x}\n", "did you mean 'scope'?"},
     {HEAD
      "  - {name: a, kind: number, source: item.x}\n  - {name: a, kind: number, source: item.y}\n",

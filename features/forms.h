@@ -1,0 +1,20 @@
+/* forms.h: a field's value in the form a reader wants (enum feat_form): from an event, and from the
+ * bytes a record keeps. Numbers: NUMBER, FLAG, SIZE, WORDS, TIME, LOCAL, AGENT, MEDIUM. */
+#pragma once
+#include "base/buf.h"
+#include "features/plan.h"
+
+bool feat_form_is_number(enum feat_form form);
+/* False when the value has no such form. */
+bool feat_form_number(enum feat_form form, const struct ev_value *v, double *out);
+/* IDS are feat_value_keys (keys.h). Each returns how many. */
+int feat_form_vector(const struct ev_value *v, double *out /* [FEAT_VECTOR_MAX] */);
+int feat_form_hashes(enum feat_form form, const struct ev_value *v,
+                     uint32_t *out /* [FEAT_TERMS_MAX] */);
+
+/* As a record keeps it, one form after another. */
+void feat_form_put(enum feat_form form, const struct ev_value *v, struct buf *out);
+void feat_form_skip(enum feat_form form, struct cursor *c);
+/* Hashes behind the cursor; 0 of damaged bytes. */
+int feat_form_get_hashes(struct cursor *c, uint32_t *out /* [FEAT_TERMS_MAX] */);
+int feat_form_get_vector(struct cursor *c, double *out /* [FEAT_VECTOR_MAX] */);
