@@ -67,6 +67,26 @@ struct moe_mix {
     size_t out_stride, module_stride;
 };
 
+/* A first layer whose candidate half is kept (item_cache.h): out = act(start + half), in the next
+ * layer's type. Halves: floats; bf16; or int8 in steps of step[c] / MOE_HALF_ONE, where start is
+ * int16 in units of 1 / MOE_HALF_ONE with the rounding half added, and every 64 columns of half,
+ * step and start stand in the order of moe_half_order. */
+#define MOE_HALF_ONE 32
+struct moe_half {
+    const char *const *rows; /* [n] */
+    size_t at;               /* bytes from a row's begin */
+    int columns;             /* a multiple of nr; int8: of 64 */
+    bool relu;               /* int8: always */
+    const void *start;       /* float or int16_t [columns] */
+    const int16_t *step;     /* int8: [columns] */
+    void *out;               /* [n] rows of floats, bf16 or u8 */
+    size_t out_stride;       /* bytes */
+};
+/* The column, of 64, at place p: such that packing two vectors of words puts columns in order. */
+static inline int moe_half_order(int p) {
+    return p < 32 ? 16 * (p / 8) + p % 8 : 16 * ((p - 32) / 8) + 8 + p % 8;
+}
+
 /* One instruction set. Elementwise counts are multiples of MOE_LANES: buffers are padded. */
 struct moe_kernels {
     const char *name;            /* "avx512" */
@@ -84,6 +104,7 @@ struct moe_kernels {
                         float *out, int n);
     /* The types of x and out, fp32 or bf16, are the indices. NULL: no such kernel. */
     void (*mix[2][2])(const struct moe_mix *m, int rows);
+    void (*half[3])(const struct moe_half *h, int n);
     /* Where there are such tiles. bf16: to nearest even; u8: clamp(round(x * per_unit[i]) + zero)
      */
     void (*bf16)(const float *x, uint16_t *out, int n);

@@ -55,6 +55,7 @@ const struct moe_kernels moe_kernels_avx2 = {
     .sigmoid = rows_sigmoid,
     .softmax = rows_softmax,
     .mix = {{mix_f32_f32, NULL}, {NULL, NULL}},
+    .half = {half_f32, NULL, NULL},
     .standardise = rows_standardise,
 };
 #endif

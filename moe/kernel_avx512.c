@@ -40,13 +40,12 @@ static inline __attribute__((always_inline)) int load_bits(const char *p) {
     TILE(type, 2)                                                                                  \
     TILE(type, 3)                                                                                  \
     TILE(type, 4)                                                                                  \
-    TILE(type, 5) TILE(type, 6) TILE(type, 7) TILE(type, 8) TILE(type, 9) TILE(type, 10)           \
-        TILE(type, 11) TILE(type, 12) TILE(type, 13)                                               \
-            TILE(type, 14) static moe_tile_fn *const tiles_##type[MR] = {                          \
-                tile_##type##_1,  tile_##type##_2,  tile_##type##_3,  tile_##type##_4,             \
-                tile_##type##_5,  tile_##type##_6,  tile_##type##_7,  tile_##type##_8,             \
-                tile_##type##_9,  tile_##type##_10, tile_##type##_11, tile_##type##_12,            \
-                tile_##type##_13, tile_##type##_14};
+    TILE(type, 5)                                                                                  \
+    TILE(type, 6) TILE(type, 7) TILE(type, 8) TILE(type, 9) TILE(type, 10) TILE(type, 11) TILE(    \
+        type, 12) TILE(type, 13) TILE(type, 14) static moe_tile_fn *const tiles_##type[MR] = {     \
+        tile_##type##_1,  tile_##type##_2,  tile_##type##_3,  tile_##type##_4, tile_##type##_5,    \
+        tile_##type##_6,  tile_##type##_7,  tile_##type##_8,  tile_##type##_9, tile_##type##_10,   \
+        tile_##type##_11, tile_##type##_12, tile_##type##_13, tile_##type##_14};
 TILES(MOE_FP32)
 TILES(MOE_BF16)
 TILES(MOE_INT8)
@@ -59,6 +58,7 @@ const struct moe_kernels moe_kernels_avx512 = {
     .sigmoid = rows_sigmoid,
     .softmax = rows_softmax,
     .mix = {{mix_f32_f32, mix_f32_bf16}, {mix_bf16_f32, mix_bf16_bf16}},
+    .half = {half_f32, half_bf16, half_int8},
     .standardise = rows_standardise,
     .bf16 = rows_bf16,
     .u8 = rows_u8,

@@ -1,0 +1,165 @@
+/* item_cache.c: a set-associative table with pins.
+ *
+ * A way's state is one atomic number: above 0 so many readers hold its row, BUSY while a writer
+ * fills it. A reader pins first and looks at the tag again; a writer takes a way only from 0. Tag 0
+ * is an empty way. Keys are spread by a multiplication, so they need not be random. It does not
+ * age by time and it never shrinks: it dies with its model. */
+#include "moe/item_cache.h"
+#include <assert.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/mman.h>
+#include "base/heap.h"
+
+#define WAYS 8
+#define BUSY INT32_MIN
+
+struct state {
+    _Atomic int32_t users;
+    _Atomic uint32_t recent; /* second chance */
+};
+struct moe_item_cache {
+    uint64_t sets;
+    size_t row_bytes;
+    _Atomic uint64_t *tags; /* [sets x WAYS] */
+    struct state *state;    /* [sets x WAYS] */
+    char *rows;             /* [sets x WAYS x row_bytes] */
+    size_t mapped;
+    _Atomic uint64_t hits, misses, evictions;
+};
+
+struct moe_item_cache *moe_item_cache_new(size_t bytes, size_t row_bytes) {
+    assert(row_bytes % 64 == 0);
+    struct moe_item_cache *c = HEAP_NEW(struct moe_item_cache);
+    size_t set_bytes = WAYS * (row_bytes + sizeof *c->tags + sizeof *c->state);
+    c->row_bytes = row_bytes;
+    c->sets = bytes / set_bytes ? bytes / set_bytes : 1;
+    if (c->sets > UINT32_MAX / WAYS)
+        c->sets = UINT32_MAX / WAYS;
+    c->tags = heap_alloc_aligned(c->sets * WAYS * sizeof *c->tags);
+    c->state = heap_alloc_aligned(c->sets * WAYS * sizeof *c->state);
+    /* untouched pages cost nothing, so a generous budget is not spent before it is needed */
+    c->mapped = c->sets * WAYS * row_bytes;
+    c->rows = mmap(NULL, c->mapped, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (c->rows == MAP_FAILED) { /* as if the heap were exhausted: with nothing cached */
+        c->rows = NULL;
+        c->sets = 0;
+        return c;
+    }
+    madvise(c->rows, c->mapped, MADV_HUGEPAGE);
+    return c;
+}
+
+void moe_item_cache_free(struct moe_item_cache *c) {
+    if (!c)
+        return;
+    if (c->rows)
+        munmap(c->rows, c->mapped);
+    heap_free(c->tags);
+    heap_free(c->state);
+    heap_free(c);
+}
+
+static uint64_t tag_of(uint64_t key) { return key ? key : 1; }
+
+static size_t first_way(const struct moe_item_cache *c, uint64_t key) {
+    uint64_t spread = key * 0x9E3779B97F4A7C15ull;
+    return (size_t)(((unsigned __int128)spread * c->sets) >> 64) * WAYS;
+}
+
+void moe_item_cache_ask(const struct moe_item_cache *c, uint64_t key) {
+    if (!c->sets)
+        return;
+    const size_t set = first_way(c, tag_of(key));
+    __builtin_prefetch(c->tags + set);
+    __builtin_prefetch(c->state + set);
+}
+
+static int find(const struct moe_item_cache *c, size_t set, uint64_t tag) {
+    for (int w = 0; w < WAYS; w++)
+        if (atomic_load_explicit(&c->tags[set + (size_t)w], memory_order_relaxed) == tag)
+            return w;
+    return -1;
+}
+
+const char *moe_item_cache_get(struct moe_item_cache *c, uint64_t key, uint32_t *pin) {
+    const uint64_t tag = tag_of(key);
+    if (!c->sets)
+        return NULL;
+    const size_t set = first_way(c, tag);
+    const int w = find(c, set, tag);
+    if (w < 0)
+        return NULL;
+    const size_t at = set + (size_t)w;
+    struct state *s = &c->state[at];
+    if (atomic_fetch_add_explicit(&s->users, 1, memory_order_acquire) < 0 ||
+        atomic_load_explicit(&c->tags[at], memory_order_acquire) != tag) {
+        atomic_fetch_sub_explicit(&s->users, 1, memory_order_release);
+        return NULL;
+    }
+    if (!atomic_load_explicit(&s->recent, memory_order_relaxed))
+        atomic_store_explicit(&s->recent, 1, memory_order_relaxed);
+    *pin = (uint32_t)at;
+    return c->rows + at * c->row_bytes;
+}
+
+void moe_item_cache_release(struct moe_item_cache *c, uint32_t pin) {
+    atomic_fetch_sub_explicit(&c->state[pin].users, 1, memory_order_release);
+}
+
+/* Makes a way of the set the caller's: an empty one, else the first free one that was not used
+ * since it was last passed over. -1: all are held. */
+static int take_way(struct moe_item_cache *c, size_t set) {
+    for (int round = 0; round < 3; round++)
+        for (int w = 0; w < WAYS; w++) {
+            struct state *s = &c->state[set + (size_t)w];
+            bool empty = atomic_load_explicit(&c->tags[set + (size_t)w], memory_order_relaxed) == 0;
+            int32_t nobody = 0;
+            if (round == 0 && !empty)
+                continue;
+            if (round == 1 && !empty &&
+                atomic_exchange_explicit(&s->recent, 0, memory_order_relaxed))
+                continue;
+            if (atomic_compare_exchange_strong_explicit(&s->users, &nobody, BUSY,
+                                                        memory_order_acq_rel, memory_order_relaxed))
+                return w;
+        }
+    return -1;
+}
+
+void moe_item_cache_put(struct moe_item_cache *c, uint64_t key, const char *row) {
+    const uint64_t tag = tag_of(key);
+    if (!c->sets)
+        return;
+    const size_t set = first_way(c, tag);
+    if (find(c, set, tag) >= 0)
+        return;
+    const int w = take_way(c, set);
+    if (w < 0)
+        return;
+    const size_t at = set + (size_t)w;
+    if (atomic_load_explicit(&c->tags[at], memory_order_relaxed))
+        atomic_fetch_add_explicit(&c->evictions, 1, memory_order_relaxed);
+    atomic_store_explicit(&c->tags[at], 0, memory_order_release);
+    memcpy(c->rows + at * c->row_bytes, row, c->row_bytes);
+    atomic_store_explicit(&c->state[at].recent, 1, memory_order_relaxed);
+    atomic_store_explicit(&c->tags[at], tag, memory_order_release);
+    atomic_fetch_sub_explicit(&c->state[at].users, BUSY, memory_order_release);
+}
+
+void moe_item_cache_count(struct moe_item_cache *c, uint64_t hits, uint64_t misses) {
+    atomic_fetch_add_explicit(&c->hits, hits, memory_order_relaxed);
+    atomic_fetch_add_explicit(&c->misses, misses, memory_order_relaxed);
+}
+
+struct moe_item_cache_stats moe_item_cache_read(const struct moe_item_cache *c) {
+    return (struct moe_item_cache_stats){
+        .hits = atomic_load_explicit(&c->hits, memory_order_relaxed),
+        .misses = atomic_load_explicit(&c->misses, memory_order_relaxed),
+        .evictions = atomic_load_explicit(&c->evictions, memory_order_relaxed),
+        .rows = c->sets * WAYS,
+        .row_bytes = c->row_bytes,
+        .bytes = c->sets * WAYS * (c->row_bytes + sizeof *c->tags + sizeof *c->state)};
+}

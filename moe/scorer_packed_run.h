@@ -1,0 +1,65 @@
+/* scorer_packed_run.h: what the files that run a packed model share: one request's state, and a
+ * layer over some rows. */
+#pragma once
+#include "base/clock.h"
+#include "moe/scorer_packed.h"
+
+struct packed_run {
+    const struct moe_packed *p;
+    char *scratch;
+    int n;                         /* rows of this block, or of them those that an expert gets */
+    const int *rows;               /* [n] which these are; NULL: all */
+    const struct moe_batch *batch; /* the block's */
+    const struct packed_watch *watch;
+    struct packed_halves *halves; /* NULL: the item cache is off */
+};
+
+static inline float *packed_floats(const struct packed_run *r, size_t at) {
+    return (float *)(void *)(r->scratch + at);
+}
+
+/* Ends a stage that began at *from, and begins the next. */
+static inline void packed_lap(const struct packed_run *r, enum packed_stage stage, int64_t *from) {
+    if (!r->watch || !r->watch->stage_ns)
+        return;
+    int64_t now = clock_mono_ns();
+    if (*from)
+        r->watch->stage_ns[stage] += now - *from;
+    *from = now;
+}
+
+static inline void packed_show(const struct packed_run *r, size_t unit, const void *rows,
+                               size_t stride, int columns) {
+    if (r->watch && r->watch->see)
+        r->watch->see(r->watch->to, unit, rows, stride, r->n, columns, r->rows);
+}
+
+/* Rows [n x columns] of floats as the tiles want them; padding columns are read and written. rows:
+ * where they go, NULL: 0, 1, .. */
+void moe_packed_convert(const struct moe_kernels *k, enum moe_precision to, const float *per_unit,
+                        int zero, const float *x, size_t x_stride, int n, int columns, char *out,
+                        size_t out_stride, const int *rows);
+
+/* Where a layer's output goes: rows of `type`, u8 with these units. */
+struct packed_target {
+    enum moe_precision type;
+    char *rows;
+    size_t stride; /* bytes */
+    const float *per_unit;
+    int zero;
+    const int *at; /* [n] which rows; NULL: 0, 1, .. */
+};
+/* The part of a tile's description that follows from the layer. query_at: bytes of scratch, of the
+ * product its start vector is in. */
+struct moe_tile moe_packed_tile(const struct packed_run *r, const struct packed_layer *l,
+                                const void *a, size_t a_stride, size_t query_at);
+void moe_packed_layer(const struct packed_run *r, const struct packed_layer *l,
+                      const struct moe_tile *t);
+void moe_packed_store(const struct packed_run *r, const struct packed_layer *l, const void *a,
+                      size_t a_stride, size_t query_at, const struct packed_target *to);
+
+/* All experts of a level, then the modules' sums. */
+void moe_packed_experts(const struct packed_run *r, const struct packed_level *level);
+/* Copies of a source's rows in the types that read them. */
+void moe_packed_open(const struct packed_run *r, const struct packed_level *below,
+                     const struct packed_source *s);
