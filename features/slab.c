@@ -26,18 +26,19 @@ static int class_of(size_t bytes, size_t *rounded) {
     return SMALL_MAX / UNIT + (log - 8) * 16 + (int)steps - 1;
 }
 
-void slab_deinit(struct slab *s) {
+void feat_slab_deinit(struct feat_slab *s) {
     for (uint32_t i = 0; i < s->n_pages; i++)
         heap_free(s->pages[i]);
     for (int i = 0; i < SLAB_CLASSES; i++)
         heap_free(s->classes[i].pages);
     heap_free(s->pages);
     heap_free(s->free_slots);
-    *s = (struct slab){0};
+    *s = (struct feat_slab){0};
 }
 
 /* Room for one more in an array. */
-static void make_room(struct slab *s, void **array, uint32_t n, uint32_t *cap, size_t element) {
+static void make_room(struct feat_slab *s, void **array, uint32_t n, uint32_t *cap,
+                      size_t element) {
     if (n < *cap)
         return;
     uint32_t more = *cap == 0 ? 16 : *cap;
@@ -46,7 +47,7 @@ static void make_room(struct slab *s, void **array, uint32_t n, uint32_t *cap, s
     s->bytes += more * element;
 }
 
-static uint32_t add_page(struct slab *s, size_t bytes) {
+static uint32_t add_page(struct feat_slab *s, size_t bytes) {
     if (s->n_pages == 0) {
         make_room(s, (void **)&s->pages, 0, &s->cap_pages, sizeof *s->pages);
         s->pages[s->n_pages++] = NULL; /* so that no reference is 0 */
@@ -59,7 +60,7 @@ static uint32_t add_page(struct slab *s, size_t bytes) {
     return slot;
 }
 
-static void drop_page(struct slab *s, uint32_t slot, size_t bytes) {
+static void drop_page(struct feat_slab *s, uint32_t slot, size_t bytes) {
     heap_free(s->pages[slot]);
     s->pages[slot] = NULL;
     s->bytes -= bytes;
@@ -68,17 +69,17 @@ static void drop_page(struct slab *s, uint32_t slot, size_t bytes) {
 }
 
 /* Reference of the class's run number i. */
-static uint64_t run_ref(const struct slab_class *c, size_t rounded, uint64_t i) {
+static uint64_t run_ref(const struct feat_slab_class *c, size_t rounded, uint64_t i) {
     uint64_t per_page = PAGE_BYTES / rounded;
     return (uint64_t)c->pages[i / per_page] << SLAB_UNIT_BITS | i % per_page * (rounded / UNIT);
 }
 
-uint64_t slab_alloc(struct slab *s, size_t bytes) {
+uint64_t feat_slab_alloc(struct feat_slab *s, size_t bytes) {
     size_t rounded;
     int class = class_of(bytes, &rounded);
     if (rounded > LARGE)
         return (uint64_t)add_page(s, rounded) << SLAB_UNIT_BITS;
-    struct slab_class *c = &s->classes[class];
+    struct feat_slab_class *c = &s->classes[class];
     if (c->n_runs == c->n_pages * (PAGE_BYTES / rounded)) {
         make_room(s, (void **)&c->pages, c->n_pages, &c->cap_pages, sizeof *c->pages);
         c->pages[c->n_pages++] = add_page(s, PAGE_BYTES);
@@ -86,7 +87,7 @@ uint64_t slab_alloc(struct slab *s, size_t bytes) {
     return run_ref(c, rounded, c->n_runs++);
 }
 
-uint64_t slab_last(const struct slab *s, size_t bytes) {
+uint64_t feat_slab_last(const struct feat_slab *s, size_t bytes) {
     size_t rounded;
     int class = class_of(bytes, &rounded);
     if (rounded > LARGE || s->classes[class].n_runs == 0)
@@ -94,25 +95,25 @@ uint64_t slab_last(const struct slab *s, size_t bytes) {
     return run_ref(&s->classes[class], rounded, s->classes[class].n_runs - 1);
 }
 
-void slab_free(struct slab *s, uint64_t ref, size_t bytes) {
+void feat_slab_free(struct feat_slab *s, uint64_t ref, size_t bytes) {
     size_t rounded;
     int class = class_of(bytes, &rounded);
     if (rounded > LARGE) {
         drop_page(s, (uint32_t)(ref >> SLAB_UNIT_BITS), rounded);
         return;
     }
-    struct slab_class *c = &s->classes[class];
+    struct feat_slab_class *c = &s->classes[class];
     assert(c->n_runs > 0);
     uint64_t last = run_ref(c, rounded, c->n_runs - 1);
     if (last != ref)
-        memcpy(slab_at(s, ref), slab_at(s, last), rounded);
+        memcpy(feat_slab_at(s, ref), feat_slab_at(s, last), rounded);
     c->n_runs--;
     /* one page may stay empty, or a run that comes and goes would cost a page each time */
     if (c->n_pages * (PAGE_BYTES / rounded) - c->n_runs >= 2 * (PAGE_BYTES / rounded))
         drop_page(s, c->pages[--c->n_pages], PAGE_BYTES);
 }
 
-int slab_fits(size_t old_bytes, size_t new_bytes) {
+int feat_slab_fits(size_t old_bytes, size_t new_bytes) {
     size_t old_rounded, new_rounded;
     class_of(old_bytes, &old_rounded);
     class_of(new_bytes, &new_rounded);

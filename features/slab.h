@@ -13,28 +13,29 @@
 #define SLAB_CLASSES   80
 #define SLAB_UNIT_BITS 11 /* units per page: 16 KiB / 8 */
 
-struct slab_class {
+struct feat_slab_class {
     uint32_t *pages; /* [n_pages], filled in order */
     uint32_t n_pages, cap_pages;
     uint64_t n_runs;
 };
-struct slab {
+struct feat_slab {
     uint8_t **pages; /* [n_pages]; 0 is not used */
     uint32_t n_pages, cap_pages;
     uint32_t *free_slots; /* [n_free] of `pages` */
     uint32_t n_free, cap_free;
-    struct slab_class classes[SLAB_CLASSES];
+    struct feat_slab_class classes[SLAB_CLASSES];
     uint64_t bytes; /* held from the heap */
 };
-void slab_deinit(struct slab *s); /* a zeroed struct is an empty slab */
-uint64_t slab_alloc(struct slab *s, size_t bytes);
-/* `bytes` as given to slab_alloc. The run slab_last names is moved to `ref`, unless it is `ref`. */
-void slab_free(struct slab *s, uint64_t ref, size_t bytes);
+void feat_slab_deinit(struct feat_slab *s); /* a zeroed struct is an empty slab */
+uint64_t feat_slab_alloc(struct feat_slab *s, size_t bytes);
+/* `bytes` as given to feat_slab_alloc. The run feat_slab_last names is moved to `ref`, unless it is
+ * `ref`. */
+void feat_slab_free(struct feat_slab *s, uint64_t ref, size_t bytes);
 /* The run that would move if one of that size were freed; 0: none would. */
-uint64_t slab_last(const struct slab *s, size_t bytes);
+uint64_t feat_slab_last(const struct feat_slab *s, size_t bytes);
 /* Do two sizes share a class, so that a run can be kept? */
-int slab_fits(size_t old_bytes, size_t new_bytes);
+int feat_slab_fits(size_t old_bytes, size_t new_bytes);
 
-static inline void *slab_at(const struct slab *s, uint64_t ref) {
+static inline void *feat_slab_at(const struct feat_slab *s, uint64_t ref) {
     return s->pages[ref >> SLAB_UNIT_BITS] + (ref & ((1u << SLAB_UNIT_BITS) - 1)) * 8;
 }

@@ -22,7 +22,7 @@ struct table {
 
 struct feat_store {
     struct table tables[FEAT_SCOPES][TABLES];
-    struct slab slab;
+    struct feat_slab slab;
     uint64_t table_bytes;
 };
 
@@ -34,7 +34,7 @@ static void memory_close(struct feat_store *s) {
     for (int scope = 0; scope < FEAT_SCOPES; scope++)
         for (int i = 0; i < TABLES; i++)
             heap_free(s->tables[scope][i].slots);
-    slab_deinit(&s->slab);
+    feat_slab_deinit(&s->slab);
     heap_free(s);
 }
 
@@ -46,7 +46,7 @@ static struct table *table_of(struct feat_store *s, enum feat_scope scope, uint6
 static uint64_t tag_of(uint64_t key) { return (key >> 34 & 0xFFFFFF) << REF_BITS; }
 
 static struct slice bytes_at(const struct feat_store *s, uint64_t ref) {
-    const char *p = slab_at(&s->slab, ref);
+    const char *p = feat_slab_at(&s->slab, ref);
     uint32_t n;
     memcpy(&n, p, sizeof n);
     return (struct slice){p + sizeof n, n};
@@ -83,7 +83,7 @@ static void prefetch_record(const struct feat_store *s, const struct table *t, u
         uint64_t slot = t->slots[i & (t->cap - 1)];
         if ((slot & ~REF_MASK) != tag)
             continue;
-        const char *p = slab_at(&s->slab, slot & REF_MASK);
+        const char *p = feat_slab_at(&s->slab, slot & REF_MASK);
         __builtin_prefetch(p);
         __builtin_prefetch(p + 64);
         return;
@@ -115,14 +115,14 @@ static void memory_fetch(struct feat_store *s, enum feat_scope scope, const uint
 
 /* Frees a run; the record that moves into its place keeps its slot. */
 static void release(struct feat_store *s, uint64_t ref, size_t run_bytes) {
-    uint64_t last = slab_last(&s->slab, run_bytes);
+    uint64_t last = feat_slab_last(&s->slab, run_bytes);
     if (last != 0 && last != ref) {
         struct slice moved = bytes_at(s, last);
         uint64_t key = feat_record_key(moved);
         const struct table *t = table_of(s, (enum feat_scope)(uint8_t)moved.p[0], key);
         *find(s, t, key) = tag_of(key) | ref;
     }
-    slab_free(&s->slab, ref, run_bytes);
+    feat_slab_free(&s->slab, ref, run_bytes);
 }
 
 static void memory_put(struct feat_store *s, enum feat_scope scope, uint64_t key,
@@ -135,11 +135,11 @@ static void memory_put(struct feat_store *s, enum feat_scope scope, uint64_t key
     uint64_t ref = *slot & REF_MASK, old_ref = ref;
     size_t old_bytes = ref == 0 ? 0 : sizeof n + bytes_at(s, ref).n;
     t->n += ref == 0;
-    if (ref == 0 || !slab_fits(old_bytes, sizeof n + n)) {
-        ref = slab_alloc(&s->slab, sizeof n + n);
+    if (ref == 0 || !feat_slab_fits(old_bytes, sizeof n + n)) {
+        ref = feat_slab_alloc(&s->slab, sizeof n + n);
         *slot = tag_of(key) | ref;
     }
-    char *p = slab_at(&s->slab, ref);
+    char *p = feat_slab_at(&s->slab, ref);
     memcpy(p, &n, sizeof n);
     memcpy(p + sizeof n, bytes.p, n);
     if (old_ref != 0 && old_ref != ref)

@@ -16,25 +16,25 @@ struct run {
 };
 
 /* Frees run i; whoever owns the run that moves is told. A run's first bytes name its owner. */
-static void free_run(struct slab *s, struct run *runs, uint32_t i) {
-    uint64_t last = slab_last(s, runs[i].bytes);
+static void free_run(struct feat_slab *s, struct run *runs, uint32_t i) {
+    uint64_t last = feat_slab_last(s, runs[i].bytes);
     uint32_t owner = i;
     if (last != 0)
-        memcpy(&owner, slab_at(s, last), sizeof owner);
-    slab_free(s, runs[i].ref, runs[i].bytes);
+        memcpy(&owner, feat_slab_at(s, last), sizeof owner);
+    feat_slab_free(s, runs[i].ref, runs[i].bytes);
     runs[owner].ref = runs[i].ref;
     runs[i].ref = 0;
 }
 
-static void check_run(const struct slab *s, const struct run *r, uint32_t i) {
-    const uint8_t *p = slab_at(s, r->ref);
+static void check_run(const struct feat_slab *s, const struct run *r, uint32_t i) {
+    const uint8_t *p = feat_slab_at(s, r->ref);
     CU_ASSERT_FATAL(memcmp(p, &i, sizeof i) == 0);
     CU_ASSERT_EQUAL_FATAL(p[r->bytes - 1], r->bytes == 4 ? i >> 24 : (uint8_t)i);
 }
 
 static void test_slab_runs_do_not_overlap(void) {
     struct run *runs = HEAP_ARRAY(struct run, RUNS);
-    struct slab s = {0};
+    struct feat_slab s = {0};
     struct rng rng;
     rng_init(&rng, 1);
     for (int step = 0; step < 100000; step++) {
@@ -47,28 +47,28 @@ static void test_slab_runs_do_not_overlap(void) {
                 continue;
         }
         r->bytes = 4 + rng_below(&rng, size < 90 ? 300 : size < 99 ? 3000 : 100000);
-        r->ref = slab_alloc(&s, r->bytes);
+        r->ref = feat_slab_alloc(&s, r->bytes);
         CU_ASSERT_NOT_EQUAL_FATAL(r->ref, 0);
-        memset(slab_at(&s, r->ref), (uint8_t)i, r->bytes);
-        memcpy(slab_at(&s, r->ref), &i, sizeof i);
+        memset(feat_slab_at(&s, r->ref), (uint8_t)i, r->bytes);
+        memcpy(feat_slab_at(&s, r->ref), &i, sizeof i);
     }
     for (uint32_t i = 0; i < RUNS; i++)
         if (runs[i].ref != 0)
             check_run(&s, &runs[i], i);
-    slab_deinit(&s);
+    feat_slab_deinit(&s);
     heap_free(runs);
 }
 
 /* Runs that all grow together leave no holes: the memory held stays near the memory used. */
 static void test_slab_stays_dense(void) {
     struct run *runs = HEAP_ARRAY(struct run, RUNS);
-    struct slab s = {0};
+    struct feat_slab s = {0};
     for (size_t bytes = 8; bytes <= 1024; bytes += 8) {
         for (uint32_t i = 0; i < RUNS; i++) {
-            if (runs[i].ref != 0 && slab_fits(runs[i].bytes, bytes))
+            if (runs[i].ref != 0 && feat_slab_fits(runs[i].bytes, bytes))
                 continue;
-            uint64_t ref = slab_alloc(&s, bytes);
-            memcpy(slab_at(&s, ref), &i, sizeof i);
+            uint64_t ref = feat_slab_alloc(&s, bytes);
+            memcpy(feat_slab_at(&s, ref), &i, sizeof i);
             if (runs[i].ref != 0)
                 free_run(&s, runs, i);
             runs[i] = (struct run){ref, bytes};
@@ -78,7 +78,7 @@ static void test_slab_stays_dense(void) {
     for (uint32_t i = 0; i < RUNS; i++)
         free_run(&s, runs, i);
     CU_ASSERT(s.bytes < 80 * 2 * 16384 + 65536);
-    slab_deinit(&s);
+    feat_slab_deinit(&s);
     heap_free(runs);
 }
 
