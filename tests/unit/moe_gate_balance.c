@@ -131,6 +131,28 @@ static void test_aux_over_the_whole_step(void) {
     lab_close(&l);
 }
 
+/* GShard's f counts first choices, topk's all. */
+static void test_counted_choices(void) {
+    for (int first = 0; first < 2; first++) {
+        struct lab l;
+        const char *kind = first ? "gshard" : "topk";
+        if (CHECK_OK(lab_open(&l, kind, "{\"aux_loss\":1}", size, 5))) {
+            static const float logits[N] = {2, 1};
+            float sum = 0, p[2];
+            memset(lab_w(&l), 0, l.g.params.floats * sizeof(float));
+            memcpy(lab_field(&l, "b"), logits, sizeof logits);
+            for (int e = 0; e < N; e++)
+                sum += expf(logits[e]);
+            p[0] = expf(2) / sum;
+            p[1] = expf(1) / sum;
+            double want = (double)(first ? N * p[0] : N * (p[0] + p[1]) / 2);
+            lab_loss(&l, true);
+            CU_ASSERT_DOUBLE_EQUAL(l.aux, 0.5 * want, 1e-5); /* share 0.5 */
+        }
+        lab_close(&l);
+    }
+}
+
 /* --- the router learns --------------------------------------------------------------------------
  */
 
@@ -302,7 +324,7 @@ static void test_gshard_second_at_random(void) {
 
 SUITE("moe_gate_balance", TEST(test_load_loss_by_value), TEST(test_cv2_and_z_loss_by_value),
       TEST(test_imbalance_costs_more_than_balance), TEST(test_losses_balance),
-      TEST(test_aux_over_the_whole_step), TEST(test_top1_routers_learn),
+      TEST(test_aux_over_the_whole_step), TEST(test_counted_choices), TEST(test_top1_routers_learn),
       TEST(test_deepseek_weighs_by_unbiased_scores), TEST(test_deepseek_bias_balances),
       TEST(test_capacity_limits), TEST(test_capacity_priorities),
       TEST(test_gshard_second_at_random))

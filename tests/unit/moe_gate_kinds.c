@@ -105,6 +105,31 @@ static void test_expert_dropout(void) {
     }
 }
 
+/* Jitter multiplies, by U(1 - j, 1 + j), once an element. */
+static void test_jitter_multiplies_inputs(void) {
+    struct lab_size one = {0, 1, 2, 4, 256};
+    struct lab l;
+    if (CHECK_OK(lab_open(&l, "sigmoid", "{\"jitter\":0.2,\"bias\":false}", one, 5))) {
+        float low = INFINITY, high = -INFINITY, ratio[2];
+        lab_w(&l)[0] = 0.5f;
+        lab_w(&l)[1] = -0.7f;
+        for (int r = 0; r < one.n_rows; r++) /* away from 0, where the ratio has no digits */
+            l.c[r] = l.c[r] < 0 ? l.c[r] - 0.5f : l.c[r] + 0.5f;
+        lab_loss(&l, true);
+        for (int r = 0; r < one.n_rows; r++) {
+            for (int e = 0; e < 2; e++) {
+                float w = l.route.w[2 * r + e];
+                ratio[e] = logf(w / (1 - w)) / (l.c[r] * lab_w(&l)[e]);
+            }
+            CU_ASSERT(fabsf(ratio[0] - ratio[1]) < 1e-3f); /* of the input, not of the logits */
+            low = fminf(low, ratio[0]);
+            high = fmaxf(high, ratio[0]);
+        }
+        CU_ASSERT(low > 0.799f && low < 0.82f && high > 1.18f && high < 1.201f);
+    }
+    lab_close(&l);
+}
+
 /* --- cosine -------------------------------------------------------------------------------------
  */
 
@@ -430,7 +455,8 @@ static void test_blends_see_the_query_only(void) {
 }
 
 SUITE("moe_gate_kinds", TEST(test_orders_of_softmax_and_choice), TEST(test_group_limits),
-      TEST(test_expert_dropout), TEST(test_cosine_sees_angles_only), TEST(test_hash_is_balanced),
+      TEST(test_expert_dropout), TEST(test_jitter_multiplies_inputs),
+      TEST(test_cosine_sees_angles_only), TEST(test_hash_is_balanced),
       TEST(test_hash_buckets_even_out_unequal_ids), TEST(test_segments), TEST(test_base_assignment),
       TEST(test_balanced_in_training_only), TEST(test_expert_choice_fills_experts),
       TEST(test_dselectk_settles_on_k), TEST(test_slots_are_mixtures),
