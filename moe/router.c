@@ -12,6 +12,8 @@ void moe_router_shape(struct moe_gate *g, const struct moe_router_conf *c, int n
         moe_layout_add(&g->params, "b", 1, n, MOE_INIT_ZERO, 0);
     if (c->jitter > 0 || c->dropout > 0)
         g->flags |= MOE_GATE_STOCHASTIC;
+    if (c->jitter > 0) /* multiplies each column of a row */
+        g->flags &= ~(unsigned)MOE_GATE_LINEAR;
 }
 
 void moe_router_bind(const struct moe_router_conf *c, int dq, int in, int n,
@@ -47,6 +49,8 @@ static struct moe_rows seen(const struct moe_router_conf *c, const struct moe_ro
     if (pass->training && c->jitter > 0) {
         y.q = s->q;
         y.c = s->c;
+        y.fold = NULL;
+        y.fold_q = y.fold_c = NULL;
     }
     return y;
 }

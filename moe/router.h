@@ -33,7 +33,8 @@ struct moe_router {
     float *q, *c, *dq, *dc;     /* jitter: the inputs as multiplied, their gradients */
 };
 
-/* Declares fields "w" [in x n] and "b" [1 x n] at the start of g->params; sets STOCHASTIC. */
+/* Declares fields "w" [in x n] and "b" [1 x n] at the start of g->params; sets
+ * STOCHASTIC, clears LINEAR under jitter. */
 void moe_router_shape(struct moe_gate *g, const struct moe_router_conf *c, int n);
 /* dq, in: columns of the query part and of the whole input. */
 void moe_router_bind(const struct moe_router_conf *c, int dq, int in, int n,

@@ -84,6 +84,7 @@ const struct moe_gate_ops moe_gate_sigmoid = {
     .name = "sigmoid",
     .doc = "dense, a sigmoid for each expert (EMNLP 2023)",
     .kind = MOE_ROUTE_WEIGHTS,
+    .flags = MOE_GATE_LINEAR,
     .items = items,
     .conf_bytes = sizeof(struct conf),
     .shape = shape,

@@ -30,7 +30,7 @@ const struct moe_gate_ops moe_gate_topk = {
     .doc =
         "softmax and the best k; order, renormalising and scale as settings (ICLR 2017; Mixtral)",
     .kind = MOE_ROUTE_WEIGHTS,
-    .flags = MOE_GATE_SPARSE,
+    .flags = MOE_GATE_SPARSE | MOE_GATE_LINEAR,
     .items = items,
     .conf_bytes = sizeof(struct conf),
     .shape = shape,
