@@ -189,6 +189,10 @@ int moe_build_module(struct moe_build *b, struct moe_level *l, const char *name,
 static enum status check_merge(const struct moe_build *b, const struct moe_level *l,
                                const struct moe_gate_use *u) {
     const struct moe_expert_group *first = moe_level_group(l, u->experts[0]);
+    if (first->expert.layout.floats == 0)
+        return fail(STATUS_INVALID_ARGUMENT,
+                    "%s: %s.gate: '%s' blends experts' numbers, and '%s' experts have none",
+                    b->place.file, b->place.section, u->gate.ops->name, first->expert.ops->name);
     for (int i = 1; i < u->gate.n_experts; i++) {
         const struct moe_expert_group *g = moe_level_group(l, u->experts[i]);
         if (g->expert.ops != first->expert.ops || g->source != first->source ||
