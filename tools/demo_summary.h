@@ -7,6 +7,8 @@ struct demo_summary {
     double produce_per_s, ingest_per_s, train_rows_per_s, train_seconds;
     double auc[DEMO_TASKS][3], user_auc[DEMO_TASKS][3]; /* model, popularity, item_rate */
     double replayed, replayed_equal;
+    int malformed;             /* sent on purpose */
+    const char *program, *out; /* for what to try next */
     double seconds;
 };
 /* Adds the counts and rates of `moerank train --json`. */
