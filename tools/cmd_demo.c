@@ -152,6 +152,7 @@ static enum status produce_history(struct stage *s) {
     if (status == STATUS_OK) {
         status = rk_producer_flush(producer, 60000);
     }
+    s->summary.malformed = MALFORMED;
     s->summary.sent = last + MALFORMED;
     s->summary.produce_per_s = s->summary.sent / ((double)(clock_mono_us() - start_us) / 1e6);
     buf_deinit(&bytes);
@@ -245,6 +246,8 @@ static enum status run_stages(struct stage *s) {
 static enum status run(const struct verb_call *call, void *options) {
     struct stage *s = HEAP_NEW(struct stage);
     s->options = options;
+    s->summary.out = s->options->out;
+    s->summary.program = s->self;
     arena_init(&s->arena, 0);
     signal(SIGPIPE, SIG_IGN);
     int64_t start_us = clock_mono_us();

@@ -172,7 +172,7 @@ static void print_text(const struct demo_summary *s, const struct demo_run *r) {
            l->ndcg_model, l->ndcg_popularity, l->ndcg_item_rate, l->ndcg_random, l->n_lists);
     printf(
         "  events    %.0f sent = %.0f applied + %.0f dead-lettered (%d of them malformed on purpose)\n",
-        s->sent, s->applied, s->dead_lettered, 3);
+        s->sent, s->applied, s->dead_lettered, s->malformed);
     printf("            %.0f/s produced, %.0f/s ingested with features and examples made\n",
            s->produce_per_s, s->ingest_per_s);
     printf("  training  %.1f s, %.0f rows/s\n", s->train_seconds, s->train_rows_per_s);
@@ -184,10 +184,11 @@ static void print_text(const struct demo_summary *s, const struct demo_run *r) {
            s->replayed_equal, s->replayed);
     printf("  in all    %.0f s\n", s->seconds);
     printf(
-        "\nNext: docs/examples/movielens.yaml is the settings file of this run; docs/features.md and "
-        "docs/models.md say what else it can hold.\n"
-        "      build/release/moerank inspect build/demo/model.safetensors\n"
-        "      build/release/moerank replay --config build/demo/moerank.yaml --help\n");
+        "\nNext: %s/moerank.yaml holds this run's settings; docs/features.md and docs/models.md say "
+        "what else it can hold.\n",
+        s->out);
+    printf("      %s inspect %s/model.safetensors\n", s->program, s->out);
+    printf("      %s rank --help\n", s->program);
 }
 
 enum status demo_summary_write(const struct demo_summary *s, const struct demo_run *r,
