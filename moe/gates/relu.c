@@ -1,8 +1,14 @@
 /* relu.c: ReMoE (Wang et al., ICLR 2025): w = ReLU(x W + b), no softmax, no fixed k: rows take as
- * many experts as they need. A controller holds the mean share of zeros at 1 - k / N:
+ * many experts as they need. A controller holds the mean share s of zeros at s* = 1 - k / N:
  *
  *     loss = lambda mean_t sum_e f_e w_te,  f_e = N / (k T) #{t: w_te > 0}   (no gradient through
- * f) after a step: lambda *= alpha if too few were zero, else lambda /= alpha
+ * f) after a step: lambda *= alpha ^ clamp((s* - s - look_ahead * speed) / band, -1, 1)
+ *
+ * with speed = the smoothed change of s in a step. band 0 and look_ahead 0 make the paper's rule,
+ * lambda *= alpha or /= alpha. There, s follows lambda within a few steps, since a thousand inputs
+ * move each logit; here a few dozen do, s is hundreds of steps late, and by the paper's rule lambda
+ * grows by orders of magnitude too far, turns nearly everything off and finds no gradient to come
+ * back with. Looking ahead stops it in time; the band stops it from swinging about the target.
  *
  * lambda stands in the buffers, so that a checkpoint continues where it was. Each gate has its own
  * (the paper: one for all layers). The paper's router has no bias; standardised inputs need one:
@@ -15,13 +21,14 @@
 #include "moe/router.h"
 #include "moe/vec.h"
 
-enum { LAMBDA, SPARSITY, ZERO_ROWS, ALARM, STATE }; /* buffers */
-enum { ACTIVE, ROWS, ROWS_WITHOUT, STATS };         /* statistics */
-#define LAMBDA_MIN 1e-20f                           /* keeps fp32 from sticking at 0 */
+enum { LAMBDA, SPARSITY, ZERO_ROWS, ALARM, SPEED, STARTED }; /* buffers */
+enum { ACTIVE, ROWS, ROWS_WITHOUT, STATS };                  /* statistics */
+#define SMOOTH     0.95f                                     /* of the speed */
+#define LAMBDA_MIN 1e-20f                                    /* keeps fp32 from sticking at 0 */
 
 struct conf {
     bool bias, balance;
-    double k, lambda, lambda_max, alpha, alarm;
+    double k, lambda, lambda_max, alpha, band, look_ahead, alarm;
 };
 static const struct conf_item items[] = {
     CONF_FLOAT(struct conf, k, "k", "2", 0.01, 512, "experts", "mean number of experts of a row"),
@@ -30,7 +37,11 @@ static const struct conf_item items[] = {
     CONF_FLOAT(struct conf, lambda_max, "lambda_max", "10", 1e-20, 1e6, NULL,
                "limit of that weight; reaching it raises the alarm"),
     CONF_FLOAT(struct conf, alpha, "alpha", "1.2", 1, 2, NULL,
-               "factor of a step of the controller: 1 holds lambda, 1.5 swings"),
+               "most that a step multiplies lambda by; 1 holds it"),
+    CONF_FLOAT(struct conf, band, "band", "0.05", 0, 1, NULL,
+               "distance from the target below which lambda moves by less; 0: never less"),
+    CONF_FLOAT(struct conf, look_ahead, "look_ahead", "50", 0, 10000, "steps",
+               "the controller judges where sparsity will be after so many steps"),
     CONF_BOOL(struct conf, balance, "balance", "true",
               "the penalty weighs experts by their load; false: plain L1"),
     CONF_BOOL(struct conf, bias, "bias", "true", "the logits have a bias"),
@@ -58,6 +69,8 @@ static enum status shape(struct moe_gate *g, struct conf_place place, struct are
     moe_layout_add(&g->buffers, "sparsity", 1, 1, MOE_INIT_ZERO, 0);
     moe_layout_add(&g->buffers, "zero_rows", 1, 1, MOE_INIT_ZERO, 0);
     moe_layout_add(&g->buffers, "alarm", 1, 1, MOE_INIT_ZERO, 0);
+    moe_layout_add(&g->buffers, "speed", 1, 1, MOE_INIT_ZERO, 0);
+    moe_layout_add(&g->buffers, "started", 1, 1, MOE_INIT_ZERO, 0);
     g->n_stats = STATS;
     return STATUS_OK;
 }
@@ -124,18 +137,30 @@ static void backward(const struct moe_gate *g, const struct moe_gate_io *io,
     moe_router_backward(&s->conf, n, io->w, x, pass, &s->router, d->w, dw, dx);
 }
 
+/* The exponent of alpha. Equality counts as above the target. */
+static float correction(const struct conf *c, float target, float sparsity, float speed) {
+    float error = target - sparsity - (float)c->look_ahead * speed;
+    if (c->band == 0)
+        return error > 0 ? 1 : -1;
+    return fminf(fmaxf(error / (float)c->band, -1), 1);
+}
+
 static void after_step(const struct moe_gate *g, const float *stats, float *buffers) {
     const struct conf *c = g->conf;
     if (stats[ROWS] == 0)
         return;
     float target = fmaxf(0, 1 - (float)c->k / (float)g->n_experts);
     float sparsity = 1 - stats[ACTIVE] / (stats[ROWS] * (float)g->n_experts);
-    float lambda = buffers[LAMBDA] * (sparsity < target ? (float)c->alpha : 1 / (float)c->alpha);
+    if (buffers[STARTED] != 0)
+        buffers[SPEED] = SMOOTH * buffers[SPEED] + (1 - SMOOTH) * (sparsity - buffers[SPARSITY]);
+    float by = correction(c, target, sparsity, buffers[SPEED]);
+    float lambda = buffers[LAMBDA] * powf((float)c->alpha, by);
     buffers[LAMBDA] = fminf(fmaxf(lambda, LAMBDA_MIN), (float)c->lambda_max);
     buffers[SPARSITY] = sparsity;
     buffers[ZERO_ROWS] = stats[ROWS_WITHOUT] / stats[ROWS];
     buffers[ALARM] = stats[ACTIVE] == 0 || buffers[ZERO_ROWS] > (float)c->alarm ||
                      buffers[LAMBDA] >= (float)c->lambda_max;
+    buffers[STARTED] = 1;
 }
 
 const struct moe_gate_ops moe_gate_relu = {
