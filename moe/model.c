@@ -33,6 +33,7 @@ static const struct conf_item tower_items[] = {
 struct body_conf {
     bool wide;
     int64_t cross, cross_rank;
+    int calibrate;
 };
 static const struct conf_item body_items[] = {
     CONF_BOOL(struct body_conf, wide, "wide", "false",
@@ -41,6 +42,8 @@ static const struct conf_item body_items[] = {
              "low-rank cross layers before the experts (DCN-v2)"),
     CONF_INT(struct body_conf, cross_rank, "cross_rank", "16", 1, 4096, "columns",
              "rank of the cross layers"),
+    CONF_ENUM(struct body_conf, calibrate, "calibrate", "none", "none|temperature|platt|isotonic",
+              "map of each task's logit, fitted on the validation rows after training"),
     CONF_END};
 static const char *const body_also[] = {"numbers", "layers", "tower", NULL};
 
@@ -234,6 +237,13 @@ static enum status read_body(struct moe_model *m, struct moe_build *b, const str
         struct moe_layout l = {0};
         moe_cross_declare(&m->cross, &l, (int)c.cross, (int)c.cross_rank, d);
         m->cross_tensor = moe_params_add(b->params, MOE_DENSE, 1, &l, "cross");
+    }
+    m->calibrate = c.calibrate;
+    m->calibrate_tensor = -1;
+    if (c.calibrate == MOE_CALIBRATE_ISOTONIC) {
+        struct moe_layout l = {0};
+        moe_layout_add(&l, "map", 1, 1 + 2 * MOE_KNOTS, MOE_INIT_ZERO, 0);
+        m->calibrate_tensor = moe_params_add(b->params, MOE_BUFFER, m->n_tasks, &l, "isotonic");
     }
     b->in_dq = c.cross ? 0 : m->part[MOE_QUERY];
     b->in_columns = d;

@@ -325,6 +325,8 @@ static enum status load_numbers(struct loading *l, struct moe_model *m) {
 
 static enum status finish(struct loading *l, struct moe_model *m) {
     TRY(load_numbers(l, m));
+    if (!moe_outputs_good(m))
+        return fail(STATUS_DATA_LOSS, "%s: tensor 'isotonic' is no increasing map", l->path);
     for (int t = 0; t < m->n_tasks; t++) {
         m->task_weight[t] = l->weights[t];
         m->task_loss[t] = l->losses[t];

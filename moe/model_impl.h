@@ -53,6 +53,8 @@ struct moe_model {
     int cross_tensor;
     struct moe_level *levels; /* [n_levels] */
     int n_levels;
+    int calibrate;            /* enum moe_calibrate: what is fitted after training */
+    int calibrate_tensor;     /* isotonic: [n_tasks x (n, x[], logit[])]; -1: none */
     struct moe_tower *towers; /* [n_tasks]; logit_t = tower_t(module) + wide_t */
     int wide_tensor;          /* -1: none; W [(dq + dc) x n_tasks], b [1 x n_tasks] over x before cross */
     size_t n_stats;           /* of all gates */
@@ -101,9 +103,15 @@ enum status moe_spec_numbers(const struct node *spec, const char *file, struct m
                              struct arena *a);
 enum status moe_spec_encodings(const struct moe_numbers_conf *c, const char *file, unsigned *kinds);
 
+enum moe_calibrate { MOE_CALIBRATE_NONE, MOE_CALIBRATE_TEMPERATURE, MOE_CALIBRATE_PLATT,
+                     MOE_CALIBRATE_ISOTONIC };
+#define MOE_KNOTS 32 /* of an isotonic map, at most; n 0: the logit as it is */
+
 /* Outputs from logits, both [rows x n_tasks]; in place allowed: probabilities, or of tasks with such
  * a loss the number itself. */
 void moe_outputs(const struct moe_model *m, int rows, const float *logits, float *out);
+/* The isotonic maps are such that moe_outputs can read them; a loaded file may hold anything. */
+bool moe_outputs_good(const struct moe_model *m);
 /* Every output is the sigmoid of its logit. */
 bool moe_outputs_plain(const struct moe_model *m);
 

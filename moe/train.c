@@ -11,6 +11,7 @@
 #include "base/progress.h"
 #include "moe/eval.h"
 #include "moe/loss.h"
+#include "moe/recalibrate.h"
 #include "moe/trainer.h"
 #include "moe/vec.h"
 
@@ -424,6 +425,14 @@ static enum status train(struct training *t, int quiet, struct moe_train_report 
     return status;
 }
 
+/* The kept epoch's logits of the validation rows fit the map. */
+static void calibrate(struct training *t) {
+    if (t->m->calibrate == MOE_CALIBRATE_NONE)
+        return;
+    predict_held(t, t->m->params.v);
+    moe_recalibrate(t->m, t->held_rows, t->held_p, t->held_y, t->held_w);
+}
+
 enum status moe_train(const struct node *spec, const char *file, const struct moe_task_spec *tasks,
                       const struct moe_examples *examples, const struct moe_train_conf *conf, int quiet,
                       struct arena *a, struct moe_train_report *report, struct moe_model **out) {
@@ -435,10 +444,14 @@ enum status moe_train(const struct node *spec, const char *file, const struct mo
         number_users(&t);
     if (status == STATUS_OK)
         status = make_model(&t, spec, file, tasks, a);
+    if (status == STATUS_OK && t.m->calibrate != MOE_CALIBRATE_NONE && t.held_rows == 0)
+        status = fail(STATUS_FAILED_PRECONDITION,
+                      "%s: model.calibrate needs validation rows; raise train.validation", file);
     if (status == STATUS_OK)
         status = train(&t, quiet, report);
     if (status == STATUS_OK) {
         memcpy(t.m->params.v, t.best, moe_params_floats(&t.m->params) * sizeof(float));
+        calibrate(&t);
         moe_model_stamp(t.m);
     }
     struct moe_model *m = t.m;
