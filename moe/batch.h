@@ -11,7 +11,7 @@
 /* What columns and ids a model reads. Immutable; part of the model file. */
 struct moe_id_input {
     const char *name;
-    int in_query;    /* 1: ids stand in query_ids, 0: in cand_ids */
+    int in_query;      /* 1: ids stand in query_ids, 0: in cand_ids */
     int slot, n_slots; /* mean-pooled over non-zero ids */
     int table;
 };

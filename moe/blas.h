@@ -9,8 +9,8 @@ void moe_gemm(int ta, int tb, int m, int n, int k, const float *a, int lda, cons
 
 /* The same for plain A and B, with every element summed in the order of k, whatever m is and
  * wherever its row stands. Slower. */
-void moe_gemm_exact(int m, int n, int k, const float *a, int lda, const float *b, int ldb, float beta,
-                    float *c, int ldc);
+void moe_gemm_exact(int m, int n, int k, const float *a, int lda, const float *b, int ldb,
+                    float beta, float *c, int ldc);
 /* While on, moe_gemm of this thread is moe_gemm_exact where operands are not transposed: set by a
  * forward pass that promises equal bits (pass.h), so that no plug-in has to think of it. Returns
  * what it was. */

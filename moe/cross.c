@@ -33,7 +33,8 @@ void moe_cross_declare(struct moe_cross *c, struct moe_layout *l, int n, int ran
 struct moe_cross_state *moe_cross_bind(const struct moe_cross *c, const struct moe_plan *plan,
                                        struct moe_work *work) {
     struct moe_cross_state s = {0}, *out = moe_work_take_bytes(work, sizeof s);
-    size_t wide = (size_t)plan->rows_max * (size_t)c->d, thin = (size_t)plan->rows_max * (size_t)c->rank;
+    size_t wide = (size_t)plan->rows_max * (size_t)c->d,
+           thin = (size_t)plan->rows_max * (size_t)c->rank;
     for (int i = 0; i <= c->n; i++)
         s.x[i] = moe_work_take(work, wide);
     for (int i = 0; i < c->n; i++) {
@@ -60,7 +61,8 @@ MOE_CLONES static void cross(size_t n, const float *restrict x0, const float *re
 }
 /* dt = x0 * dy; dx0 += t * dy */
 MOE_CLONES static void cross_grad(size_t n, const float *restrict x0, const float *restrict t,
-                                  const float *restrict dy, float *restrict dt, float *restrict dx0) {
+                                  const float *restrict dy, float *restrict dt,
+                                  float *restrict dx0) {
     for (size_t i = 0; i < n; i++) {
         dt[i] = x0[i] * dy[i];
         dx0[i] += t[i] * dy[i];
@@ -96,7 +98,8 @@ void moe_cross_forward(const struct moe_cross *c, const float *w, const struct m
     out->c = s->x[c->n];
 }
 
-struct moe_rows_grad moe_cross_grad(const struct moe_cross *c, struct moe_cross_state *s, int n_rows) {
+struct moe_rows_grad moe_cross_grad(const struct moe_cross *c, struct moe_cross_state *s,
+                                    int n_rows) {
     memset(s->dx[c->n & 1], 0, (size_t)n_rows * (size_t)c->d * sizeof(float));
     return (struct moe_rows_grad){.c = s->dx[c->n & 1]};
 }

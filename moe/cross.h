@@ -10,7 +10,9 @@
 
 struct moe_cross {
     int n, rank, d; /* n 0: none */
-    struct { size_t v, u, b; } at[8];
+    struct {
+        size_t v, u, b;
+    } at[8];
 };
 void moe_cross_declare(struct moe_cross *c, struct moe_layout *l, int n, int rank, int d);
 struct moe_cross_state;
@@ -19,6 +21,7 @@ struct moe_cross_state *moe_cross_bind(const struct moe_cross *c, const struct m
 void moe_cross_forward(const struct moe_cross *c, const float *w, const struct moe_rows *x,
                        struct moe_cross_state *s, struct moe_rows *out);
 /* Where the levels put the gradient of the crossed rows; zeroed. */
-struct moe_rows_grad moe_cross_grad(const struct moe_cross *c, struct moe_cross_state *s, int n_rows);
+struct moe_rows_grad moe_cross_grad(const struct moe_cross *c, struct moe_cross_state *s,
+                                    int n_rows);
 void moe_cross_backward(const struct moe_cross *c, const float *w, const struct moe_rows *x,
                         struct moe_cross_state *s, float *dw, const struct moe_rows_grad *dx);

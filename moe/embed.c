@@ -101,8 +101,8 @@ void moe_embed_backward(const struct moe_embed_side *s, const uint32_t *ids, int
     }
 }
 
-void moe_embed_backward_table(const struct moe_embed_input *in, const uint32_t *ids, int slots, int n,
-                              const float *dtable, struct moe_embed_grad *g) {
+void moe_embed_backward_table(const struct moe_embed_input *in, const uint32_t *ids, int slots,
+                              int n, const float *dtable, struct moe_embed_grad *g) {
     size_t dim = (size_t)in->dim;
     for (int r = 0; r < n; r++) {
         uint32_t id = ids[(size_t)r * (size_t)slots + (size_t)in->slot];

@@ -11,7 +11,7 @@ struct moe_embed_input {
     int at; /* first column in its part of the input */
 };
 struct moe_embed_side { /* query or candidate */
-    int slots; /* ids in a row */
+    int slots;          /* ids in a row */
     int n;
     struct moe_embed_input *input; /* [n] */
 };
@@ -25,9 +25,9 @@ struct moe_embed_grad {
     uint32_t rows;
     int dim;
     int n, cap;
-    uint32_t *row;   /* [cap] touched rows, in order of first touch */
-    int *place;      /* [rows] index into row, -1: untouched */
-    float *g;        /* [cap x dim] */
+    uint32_t *row; /* [cap] touched rows, in order of first touch */
+    int *place;    /* [rows] index into row, -1: untouched */
+    float *g;      /* [cap x dim] */
 };
 void moe_embed_grad_init(struct moe_embed_grad *g, uint32_t rows, int dim);
 void moe_embed_grad_deinit(struct moe_embed_grad *g);
@@ -38,9 +38,10 @@ void moe_embed_grad_merge(struct moe_embed_grad *to, const struct moe_embed_grad
 static inline uint32_t moe_embed_row(uint32_t id, uint32_t rows) {
     return id < rows ? id : 1 + id % (rows - 1);
 }
-/* One input's gradient that came by table row (fold.h): the rows its ids touch. dtable [rows x dim] */
-void moe_embed_backward_table(const struct moe_embed_input *in, const uint32_t *ids, int slots, int n,
-                              const float *dtable, struct moe_embed_grad *g);
+/* One input's gradient that came by table row (fold.h): the rows its ids touch. dtable [rows x dim]
+ */
+void moe_embed_backward_table(const struct moe_embed_input *in, const uint32_t *ids, int slots,
+                              int n, const float *dtable, struct moe_embed_grad *g);
 /* grads [n_tables]; dx as x of the forward pass */
 void moe_embed_backward(const struct moe_embed_side *s, const uint32_t *ids, int n, const float *dx,
                         int ld, struct moe_embed_grad *grads);

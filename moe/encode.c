@@ -153,14 +153,18 @@ static void put_row(const struct moe_encode *e, const float *x, float *out, bool
     int n = e->columns, at = 0;
     if (e->kinds & MOE_ENC_VALUE) {
         for (int c = 0; c < n; c++)
-            out[c] = isfinite(x[c]) ? clipped((x[c] - e->column[c].mean) * e->column[c].scale, e->clip) : 0;
+            out[c] = isfinite(x[c])
+                         ? clipped((x[c] - e->column[c].mean) * e->column[c].scale, e->clip)
+                         : 0;
         at = n;
     }
     if (e->kinds & MOE_ENC_LOG)
         for (int c = 0; c < n; c++)
-            out[at + c] = isfinite(x[c]) ? clipped((signed_log(x[c]) - e->column[c].log_mean) *
-                                                       e->column[c].log_scale, e->clip)
-                                         : 0;
+            out[at + c] =
+                isfinite(x[c])
+                    ? clipped((signed_log(x[c]) - e->column[c].log_mean) * e->column[c].log_scale,
+                              e->clip)
+                    : 0;
     for (int c = 0; c < n; c++) {
         bool known = isfinite(x[c]);
         size_t bins = (size_t)e->column[c].n_edges + 1;
@@ -189,7 +193,8 @@ void moe_encode_rows(const struct moe_encode *e, const float *rows, int n, float
         put_row(e, rows + (size_t)r * (size_t)e->columns, out + (size_t)r * (size_t)ld, true);
 }
 
-void moe_encode_rows_cold(const struct moe_encode *e, const float *rows, int n, float *out, int ld) {
+void moe_encode_rows_cold(const struct moe_encode *e, const float *rows, int n, float *out,
+                          int ld) {
     for (int r = 0; r < n; r++)
         put_row(e, rows + (size_t)r * (size_t)e->columns, out + (size_t)r * (size_t)ld, false);
 }

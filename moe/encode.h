@@ -6,8 +6,9 @@
  *     ple       piecewise linear: share of each bin that lies below x     bins
  *     missing   1 where the number was absent (columns that had one)      1
  *
- * with the one-hots of all columns last. Fitted on training rows only. A missing number is 0 in all others. Quantile edges are taken over
- * all values and over the values other than the commonest, since many columns are mostly zero. */
+ * with the one-hots of all columns last. Fitted on training rows only. A missing number is 0 in all
+ * others. Quantile edges are taken over all values and over the values other than the commonest,
+ * since many columns are mostly zero. */
 #pragma once
 #include <stdint.h>
 #include "moe/params.h"
@@ -17,11 +18,11 @@ enum moe_encoding { MOE_ENC_VALUE = 1, MOE_ENC_LOG = 2, MOE_ENC_QUANTILE = 4, MO
 #define MOE_ENC_BINS_MAX 64
 
 struct moe_encode_column {
-    float mean, scale;         /* value: (x - mean) * scale */
+    float mean, scale; /* value: (x - mean) * scale */
     float log_mean, log_scale;
-    float missing;             /* 1: has a missing bit */
-    float n_edges;             /* 0, or 1..BINS_MAX - 1 inner edges, ascending: n_edges + 1 bins */
-    float low, high;           /* outer edges of ple */
+    float missing;   /* 1: has a missing bit */
+    float n_edges;   /* 0, or 1..BINS_MAX - 1 inner edges, ascending: n_edges + 1 bins */
+    float low, high; /* outer edges of ple */
     float edges[MOE_ENC_BINS_MAX - 1];
 };
 #define MOE_ENC_FLOATS (sizeof(struct moe_encode_column) / sizeof(float))
@@ -29,9 +30,9 @@ struct moe_encode_column {
 struct moe_encode {
     unsigned kinds; /* enum moe_encoding */
     float clip;
-    int columns;                      /* numbers in */
-    int width;                        /* inputs out */
-    struct moe_encode_column *column; /* [columns] heap */
+    int columns;                            /* numbers in */
+    int width;                              /* inputs out */
+    struct moe_encode_column *column;       /* [columns] heap */
     int *at_quantile, *at_ple, *at_missing; /* [columns] first output of a column, -1: none; heap */
     int hot_from, n_hot; /* one-hots stand in outputs [hot_from, width), of so many columns */
 };

@@ -16,8 +16,8 @@ struct moe_examples *moe_examples_new(const struct moe_inputs *inputs, int n_tas
 void moe_examples_free(struct moe_examples *x) {
     if (!x)
         return;
-    void *all[] = {x->query, x->query_ids, x->group_key, x->time_us, x->cand,
-                   x->cand_ids, x->group, x->labels, x->weight, x};
+    void *all[] = {x->query,    x->query_ids, x->group_key, x->time_us, x->cand,
+                   x->cand_ids, x->group,     x->labels,    x->weight,  x};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         heap_free(all[i]);
 }
@@ -126,7 +126,8 @@ static int first_row(const struct moe_examples *x, int group) {
     return lo;
 }
 
-int moe_examples_view(const struct moe_examples *x, int first_group, int n_groups, struct moe_batch *out) {
+int moe_examples_view(const struct moe_examples *x, int first_group, int n_groups,
+                      struct moe_batch *out) {
     const struct moe_inputs *in = &x->inputs;
     int from = first_row(x, first_group), to = first_row(x, first_group + n_groups);
     *out = (struct moe_batch){

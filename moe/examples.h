@@ -29,4 +29,5 @@ void moe_examples_add(struct moe_examples *x, const struct moe_batch *b, const f
 /* Groups in time order (stable). */
 void moe_examples_sort(struct moe_examples *x);
 /* Groups [first, first + n) as a batch that borrows: *batch, and the index of its first row. */
-int moe_examples_view(const struct moe_examples *x, int first_group, int n_groups, struct moe_batch *out);
+int moe_examples_view(const struct moe_examples *x, int first_group, int n_groups,
+                      struct moe_batch *out);

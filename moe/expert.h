@@ -33,12 +33,12 @@ struct moe_expert_ops {
     /* Scratch for one expert; returns the kind's saved struct (NULL while counting). */
     void *(*bind)(const struct moe_expert *e, const struct moe_plan *plan, struct moe_work *work);
     /* y [n_rows x out]; w: the run */
-    void (*forward)(const struct moe_expert *e, const float *w, const struct moe_rows *x, void *saved,
-                    struct moe_pass *pass, float *y);
+    void (*forward)(const struct moe_expert *e, const float *w, const struct moe_rows *x,
+                    void *saved, struct moe_pass *pass, float *y);
     /* Adds to dw (as the run) and dx (NULL: none). dy [n_rows x out] may be overwritten; y as
      * forward left it. */
-    void (*backward)(const struct moe_expert *e, const float *w, const struct moe_rows *x, void *saved,
-                     const struct moe_pass *pass, const float *y, float *dy, float *dw,
+    void (*backward)(const struct moe_expert *e, const float *w, const struct moe_rows *x,
+                     void *saved, const struct moe_pass *pass, const float *y, float *dy, float *dw,
                      const struct moe_rows_grad *dx);
     double (*flop)(const struct moe_expert *e); /* per row, forward, query part excluded */
 };
@@ -46,5 +46,5 @@ struct moe_expert_ops {
 #define EXPERT(name) extern const struct moe_expert_ops moe_expert_##name;
 #include "moe/experts.def"
 #undef EXPERT
-extern const struct moe_expert_ops *const moe_experts[]; /* NULL-ended */
+extern const struct moe_expert_ops *const moe_experts[];        /* NULL-ended */
 const struct moe_expert_ops *moe_expert_find(const char *name); /* NULL when unknown */

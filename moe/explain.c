@@ -5,7 +5,8 @@
 #include "moe/scorer.h"
 
 /* Gates are numbered through the levels. */
-static const struct moe_gate_use *find(const struct moe_model *m, int gate, int *level, int *index) {
+static const struct moe_gate_use *find(const struct moe_model *m, int gate, int *level,
+                                       int *index) {
     for (int l = 0; l < m->n_levels; gate -= m->levels[l++].n_gates)
         if (gate >= 0 && gate < m->levels[l].n_gates) {
             *level = l;
@@ -43,8 +44,12 @@ const char *moe_explain_expert_name(const struct moe_model *m, int gate, int exp
 static void weights_of(const struct moe_route *r, int row, float *out) {
     size_t n = (size_t)r->n_experts, slots = (size_t)r->n_slots;
     switch (r->kind) {
-    case MOE_ROUTE_WEIGHTS: memcpy(out, r->w + (size_t)row * n, n * sizeof *out); return;
-    case MOE_ROUTE_MERGE: memcpy(out, r->w, n * sizeof *out); return;
+    case MOE_ROUTE_WEIGHTS:
+        memcpy(out, r->w + (size_t)row * n, n * sizeof *out);
+        return;
+    case MOE_ROUTE_MERGE:
+        memcpy(out, r->w, n * sizeof *out);
+        return;
     case MOE_ROUTE_SLOTS:
         memset(out, 0, n * sizeof *out);
         for (size_t s = 0; s < slots; s++)
@@ -56,7 +61,8 @@ enum status moe_explain(const struct moe_model *m, const struct moe_batch *b, in
                         float *weights) {
     int level, index;
     if (!find(m, gate, &level, &index))
-        return fail(STATUS_INVALID_ARGUMENT, "gate %d: the model has %d", gate, moe_explain_gates(m));
+        return fail(STATUS_INVALID_ARGUMENT, "gate %d: the model has %d", gate,
+                    moe_explain_gates(m));
     if (b->n_groups != 1 || row < 0 || row >= b->n_rows)
         return fail(STATUS_INVALID_ARGUMENT, "row %d of %d rows in %d requests", row, b->n_rows,
                     b->n_groups);

@@ -4,12 +4,13 @@
 #include "moe/blas.h"
 #include "moe/vec.h"
 
-/* 16 floats wherever they stand; wider than the machine's vectors is fine, the compiler cuts them. */
+/* 16 floats wherever they stand; wider than the machine's vectors is fine, the compiler cuts them.
+ */
 typedef float lanes __attribute__((vector_size(64), aligned(4)));
 
 /* y[r, 0..n) += sum of the row's entries of P; the sums stay in registers, 64 columns at a time. */
-MOE_CLONES static void gather(int rows, int fields, const int *restrict index, const float *restrict p,
-                              int n, float *restrict y, int ldy) {
+MOE_CLONES static void gather(int rows, int fields, const int *restrict index,
+                              const float *restrict p, int n, float *restrict y, int ldy) {
     for (int r = 0; r < rows; r++) {
         const int *at = index + (size_t)r * (size_t)fields;
         float *yr = y + (size_t)r * (size_t)ldy;
@@ -17,7 +18,8 @@ MOE_CLONES static void gather(int rows, int fields, const int *restrict index, c
         for (; j + 64 <= n; j += 64) {
             lanes *to = (lanes *)(void *)(yr + j), s0 = to[0], s1 = to[1], s2 = to[2], s3 = to[3];
             for (int f = 0; f < fields; f++) {
-                const lanes *v = (const lanes *)(const void *)(p + (size_t)at[f] * (size_t)n + (size_t)j);
+                const lanes *v =
+                    (const lanes *)(const void *)(p + (size_t)at[f] * (size_t)n + (size_t)j);
                 s0 += v[0];
                 s1 += v[1];
                 s2 += v[2];
@@ -43,8 +45,8 @@ MOE_CLONES static void gather(int rows, int fields, const int *restrict index, c
 }
 
 /* P[entries of r] += dy[r, 0..n) */
-MOE_CLONES static void scatter(int rows, int fields, const int *restrict index, const float *restrict dy,
-                               int n, int ldy, float *restrict p) {
+MOE_CLONES static void scatter(int rows, int fields, const int *restrict index,
+                               const float *restrict dy, int n, int ldy, float *restrict p) {
     for (int r = 0; r < rows; r++) {
         const int *at = index + (size_t)r * (size_t)fields;
         const float *d = dy + (size_t)r * (size_t)ldy;
@@ -91,8 +93,8 @@ void moe_fold_forward(const struct moe_fold_part *part, float *p, int n_rows, co
 }
 
 /* dP [p_rows x b] to the fields' tables and W */
-static void drain(const struct moe_fold_part *part, const float *p, int b, const float *w, int n, int j,
-                  float *dw, bool tables) {
+static void drain(const struct moe_fold_part *part, const float *p, int b, const float *w, int n,
+                  int j, float *dw, bool tables) {
     for (int f = 0; f < part->n; f++) {
         const struct moe_fold_field *x = &part->field[f];
         size_t at = (size_t)x->col * (size_t)n + (size_t)j;

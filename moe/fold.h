@@ -5,7 +5,8 @@
  *
  * the small P is made once and its rows are added up. Backwards, rows of dy are added into dP, and
  * table and W get theirs from it. One-hot numbers are fields whose table is the identity: P_f is W.
- * Exact up to rounding. Worth it when tables are shorter than the batch; only fields of one slot. */
+ * Exact up to rounding. Worth it when tables are shorter than the batch; only fields of one slot.
+ */
 #pragma once
 #include <stdbool.h>
 #include "moe/rows.h"
@@ -19,10 +20,10 @@ struct moe_fold_field {
     float *dtable;      /* [rows x dim], backward */
 };
 struct moe_fold_part {
-    int n;                /* fields; each row has so many entries */
-    int hot_from, hot_to; /* columns of the one-hot fields */
-    int from;             /* columns from here on are those of the embedded fields */
-    int p_rows;           /* of P; the last is zero: an absent entry */
+    int n;                        /* fields; each row has so many entries */
+    int hot_from, hot_to;         /* columns of the one-hot fields */
+    int from;                     /* columns from here on are those of the embedded fields */
+    int p_rows;                   /* of P; the last is zero: an absent entry */
     struct moe_fold_field *field; /* [n] */
 };
 struct moe_fold {

@@ -58,24 +58,29 @@ size_t moe_run_floats(const struct moe_model *m, const struct moe_plan *plan) {
     return work.used;
 }
 
-struct moe_run *moe_run_bind(const struct moe_model *m, const struct moe_plan *plan, float *memory) {
+struct moe_run *moe_run_bind(const struct moe_model *m, const struct moe_plan *plan,
+                             float *memory) {
     struct moe_work work = {.base = memory};
     struct moe_run *r = moe_work_take_bytes(&work, sizeof *r);
     *r = bind(m, plan, &work);
     return r;
 }
 
-/* --- towers and the wide part ------------------------------------------------------------------ */
+/* --- towers and the wide part ------------------------------------------------------------------
+ */
 
 static struct moe_rows tower_input(const struct moe_model *m, const struct moe_run *r, int t) {
     const struct moe_level *last = &m->levels[m->n_levels - 1];
-    return (struct moe_rows){.n_rows = r->x.n_rows, .n_groups = r->x.n_groups, .dc = last->out,
+    return (struct moe_rows){.n_rows = r->x.n_rows,
+                             .n_groups = r->x.n_groups,
+                             .dc = last->out,
                              .c = r->levels[m->n_levels - 1]->out[m->towers[t].module],
-                             .group = r->group, .start = r->start};
+                             .group = r->group,
+                             .start = r->start};
 }
 
-static void towers_forward(const struct moe_model *m, const struct moe_numbers *n, struct moe_run *r,
-                           struct moe_pass *pass) {
+static void towers_forward(const struct moe_model *m, const struct moe_numbers *n,
+                           struct moe_run *r, struct moe_pass *pass) {
     size_t T = (size_t)m->n_tasks, rows = (size_t)r->x.n_rows;
     for (size_t t = 0; t < T; t++) {
         const struct moe_tower *w = &m->towers[t];
@@ -93,8 +98,8 @@ static void towers_forward(const struct moe_model *m, const struct moe_numbers *
     moe_vec_add(rows * T, r->wide, r->logits);
 }
 
-static void towers_backward(const struct moe_model *m, const struct moe_numbers *n, struct moe_run *r,
-                            struct moe_pass *pass) {
+static void towers_backward(const struct moe_model *m, const struct moe_numbers *n,
+                            struct moe_run *r, struct moe_pass *pass) {
     size_t T = (size_t)m->n_tasks, rows = (size_t)r->x.n_rows;
     if (m->wide_tensor >= 0) {
         float *dw = moe_numbers_grad(n, m->wide_tensor, 0);
@@ -114,7 +119,8 @@ static void towers_backward(const struct moe_model *m, const struct moe_numbers 
     }
 }
 
-/* --- the whole --------------------------------------------------------------------------------- */
+/* --- the whole ---------------------------------------------------------------------------------
+ */
 
 void moe_forward(const struct moe_model *m, const float *v, const struct moe_batch *b,
                  struct moe_run *r, struct moe_pass *pass, bool q_ready) {
@@ -151,7 +157,8 @@ void moe_backward(const struct moe_model *m, const struct moe_numbers *n, const 
         dx = moe_cross_grad(&m->cross, r->cross, r->x.n_rows);
     towers_backward(m, n, r, pass);
     for (int i = m->n_levels - 1; i >= 0; i--)
-        moe_level_backward(&m->levels[i], n, x, i ? r->levels[i - 1] : NULL, r->levels[i], pass, &dx);
+        moe_level_backward(&m->levels[i], n, x, i ? r->levels[i - 1] : NULL, r->levels[i], pass,
+                           &dx);
     if (m->cross.n)
         moe_cross_backward(&m->cross, moe_numbers_value(n, m->cross_tensor, 0), &r->x, r->cross,
                            moe_numbers_grad(n, m->cross_tensor, 0), &r->dx);

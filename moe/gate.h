@@ -27,12 +27,12 @@ enum moe_route_kind { MOE_ROUTE_WEIGHTS, MOE_ROUTE_SLOTS, MOE_ROUTE_MERGE };
  * are the level's; the gate fills them. */
 struct moe_route {
     enum moe_route_kind kind;
-    int n_experts;    /* that this gate may use, numbered from 0 in the module's order */
-    int n_slots;      /* SLOTS: of all experts; slot s belongs to expert s / (n_slots / n_experts) */
+    int n_experts; /* that this gate may use, numbered from 0 in the module's order */
+    int n_slots;   /* SLOTS: of all experts; slot s belongs to expert s / (n_slots / n_experts) */
     int n_rows, n_groups; /* as of the rows */
-    float *w;         /* WEIGHTS [n_rows x n_experts], zero: skip; MERGE [n_groups x n_experts] */
-    float *dispatch;  /* SLOTS [n_rows x n_slots]: slot input = sum over the group's rows */
-    float *combine;   /* SLOTS [n_rows x n_slots]: row output = sum over the group's slots */
+    float *w;        /* WEIGHTS [n_rows x n_experts], zero: skip; MERGE [n_groups x n_experts] */
+    float *dispatch; /* SLOTS [n_rows x n_slots]: slot input = sum over the group's rows */
+    float *combine;  /* SLOTS [n_rows x n_slots]: row output = sum over the group's slots */
 };
 
 enum moe_gate_flags {
@@ -48,16 +48,16 @@ struct moe_gate_ops;
 /* A kind bound to its settings and sizes. Immutable after shape(). */
 struct moe_gate {
     const struct moe_gate_ops *ops;
-    const void *conf;  /* the kind's struct, read by its items */
-    int dq, in;        /* columns: of the input's query part, of the whole input */
-    int n_experts;     /* this gate's choices */
-    int n_own;         /* the last n_own of them belong to its task, the others are shared */
-    int task;          /* whose gate this is; -1: a shared module's */
+    const void *conf; /* the kind's struct, read by its items */
+    int dq, in;       /* columns: of the input's query part, of the whole input */
+    int n_experts;    /* this gate's choices */
+    int n_own;        /* the last n_own of them belong to its task, the others are shared */
+    int task;         /* whose gate this is; -1: a shared module's */
     const struct moe_inputs *inputs; /* of the model, for gates that read raw ids or columns; may be
                                       * NULL in tests; outlives the gate */
-    unsigned flags;    /* set in shape(); starts as ops->flags */
-    int n_slots;       /* SLOTS: set in shape() */
-    int n_stats;       /* set in shape() */
+    unsigned flags;                  /* set in shape(); starts as ops->flags */
+    int n_slots;                     /* SLOTS: set in shape() */
+    int n_stats;                     /* set in shape() */
     struct moe_layout params, buffers; /* set in shape(); may stay empty */
     void *shape;                       /* the kind's own, in the model's arena */
 };
@@ -81,13 +81,13 @@ struct moe_gate_ops {
     enum status (*shape)(struct moe_gate *g, struct conf_place place, struct arena *a);
     /* Scratch; returns the kind's saved struct (NULL while counting). May be NULL: none. */
     void *(*bind)(const struct moe_gate *g, const struct moe_plan *plan, struct moe_work *work);
-    void (*forward)(const struct moe_gate *g, const struct moe_gate_io *io, const struct moe_rows *x,
-                    struct moe_pass *pass, struct moe_route *route);
+    void (*forward)(const struct moe_gate *g, const struct moe_gate_io *io,
+                    const struct moe_rows *x, struct moe_pass *pass, struct moe_route *route);
     /* Adds to dw (as `params`), stats [n_stats] and dx (NULL: none). d: the route's gradient, may
      * be overwritten; where w is zero in WEIGHTS of a SPARSE gate, d->w is zero too. */
-    void (*backward)(const struct moe_gate *g, const struct moe_gate_io *io, const struct moe_rows *x,
-                     struct moe_pass *pass, const struct moe_route *route, struct moe_route *d,
-                     float *dw, float *stats, const struct moe_rows_grad *dx);
+    void (*backward)(const struct moe_gate *g, const struct moe_gate_io *io,
+                     const struct moe_rows *x, struct moe_pass *pass, const struct moe_route *route,
+                     struct moe_route *d, float *dw, float *stats, const struct moe_rows_grad *dx);
     /* May be NULL. Moves the buffers. */
     void (*after_step)(const struct moe_gate *g, const float *stats, float *buffers);
 };
@@ -95,5 +95,5 @@ struct moe_gate_ops {
 #define GATE(name) extern const struct moe_gate_ops moe_gate_##name;
 #include "moe/gates.def"
 #undef GATE
-extern const struct moe_gate_ops *const moe_gates[]; /* NULL-ended */
+extern const struct moe_gate_ops *const moe_gates[];        /* NULL-ended */
 const struct moe_gate_ops *moe_gate_find(const char *name); /* NULL when unknown */

@@ -9,10 +9,11 @@
 #define MR 6
 #define NR 16
 
-/* One tile of `rows` <= MR rows and NR columns; constant bounds so that `sum` stays in registers. */
+/* One tile of `rows` <= MR rows and NR columns; constant bounds so that `sum` stays in registers.
+ */
 static inline __attribute__((always_inline)) void tile(int rows, int k, const float *a, size_t lda,
-                                                       const float *b, size_t ldb, float beta, float *c,
-                                                       size_t ldc) {
+                                                       const float *b, size_t ldb, float beta,
+                                                       float *c, size_t ldc) {
     float sum[MR][NR];
     for (int i = 0; i < rows; i++)
         for (int j = 0; j < NR; j++)
@@ -27,8 +28,9 @@ static inline __attribute__((always_inline)) void tile(int rows, int k, const fl
 }
 
 /* NR columns of all rows; b [k x ldb] */
-MOE_CLONES static void panel(int m, int k, const float *restrict a, size_t lda, const float *restrict b,
-                             size_t ldb, float beta, float *restrict c, size_t ldc) {
+MOE_CLONES static void panel(int m, int k, const float *restrict a, size_t lda,
+                             const float *restrict b, size_t ldb, float beta, float *restrict c,
+                             size_t ldc) {
     int i = 0;
     for (; i + MR <= m; i += MR)
         tile(MR, k, a + (size_t)i * lda, lda, b, ldb, beta, c + (size_t)i * ldc, ldc);
@@ -39,8 +41,8 @@ MOE_CLONES static void panel(int m, int k, const float *restrict a, size_t lda, 
 /* The last columns, fewer than NR: through a padded copy of b's, in runs of k. The first run has
  * the caller's beta, the others add: the same chain as in one run. */
 #define RUN 128
-static void edge(int m, int n, int k, const float *a, size_t lda, const float *b, size_t ldb, float beta,
-                 float *c, size_t ldc) {
+static void edge(int m, int n, int k, const float *a, size_t lda, const float *b, size_t ldb,
+                 float beta, float *c, size_t ldc) {
     float pad[RUN * NR], out[MR * NR];
     for (int from = 0; from < k || from == 0; from += RUN) {
         int run = k - from < RUN ? k - from : RUN;
@@ -59,8 +61,8 @@ static void edge(int m, int n, int k, const float *a, size_t lda, const float *b
     }
 }
 
-void moe_gemm_exact(int m, int n, int k, const float *a, int lda, const float *b, int ldb, float beta,
-                    float *c, int ldc) {
+void moe_gemm_exact(int m, int n, int k, const float *a, int lda, const float *b, int ldb,
+                    float beta, float *c, int ldc) {
     int j = 0;
     for (; j + NR <= n; j += NR)
         panel(m, k, a, (size_t)lda, b + j, (size_t)ldb, beta, c + j, (size_t)ldc);

@@ -4,7 +4,8 @@
 #include "moe/inputs.h"
 #include <string.h>
 
-/* --- which columns may be folded ------------------------------------------------------------------ */
+/* --- which columns may be folded
+ * ------------------------------------------------------------------ */
 
 static void fields_of(const struct moe_model *m, int side, struct moe_fold_part *p) {
     const struct moe_encode *e = &m->encode[side];
@@ -19,8 +20,8 @@ static void fields_of(const struct moe_model *m, int side, struct moe_fold_part 
     }
     for (int i = s->n - m->fold_inputs[side]; i < s->n; i++) {
         int rows = (int)m->inputs.tables[s->input[i].table].rows;
-        p->field[n++] = (struct moe_fold_field){.col = s->input[i].at, .dim = s->input[i].dim,
-                                                .rows = rows, .at = at};
+        p->field[n++] = (struct moe_fold_field){
+            .col = s->input[i].at, .dim = s->input[i].dim, .rows = rows, .at = at};
         at += rows;
     }
     p->p_rows = at + 1;
@@ -29,9 +30,11 @@ static void fields_of(const struct moe_model *m, int side, struct moe_fold_part 
 static struct moe_fold_part part_of(const struct moe_model *m, int side) {
     const struct moe_embed_side *s = &m->embed[side];
     int k = m->fold_inputs[side];
-    return (struct moe_fold_part){.n = m->encode[side].n_hot + k, .hot_from = m->encode[side].hot_from,
+    return (struct moe_fold_part){.n = m->encode[side].n_hot + k,
+                                  .hot_from = m->encode[side].hot_from,
                                   .hot_to = m->encode[side].width,
-                                  .from = k ? s->input[s->n - k].at : m->part[side], .p_rows = 1};
+                                  .from = k ? s->input[s->n - k].at : m->part[side],
+                                  .p_rows = 1};
 }
 
 /* Floats of the fields' tables, which are those of their gradients. */
@@ -76,9 +79,11 @@ void moe_inputs_bind(const struct moe_model *m, struct moe_plan *plan, struct mo
         }
 }
 
-/* --- forward --------------------------------------------------------------------------------------- */
+/* --- forward
+ * --------------------------------------------------------------------------------------- */
 
-/* Products of the whole tables and additions against plain products, in multiply-adds per column. */
+/* Products of the whole tables and additions against plain products, in multiply-adds per column.
+ */
 static bool worth(const struct moe_fold_part *p, int rows) {
     double plain = 0, folded = 2.0 * p->n * rows;
     for (int f = 0; f < p->n; f++) {
@@ -95,8 +100,7 @@ static void index_rows(const struct moe_model *m, int side, const float *v, cons
     const struct moe_embed_side *s = &m->embed[side];
     int hot = e->n_hot, k = m->fold_inputs[side], absent = p->p_rows - 1;
     for (int i = 0; i < k; i++)
-        p->field[hot + i].table =
-            v + m->params.t[m->table_tensor[s->input[s->n - k + i].table]].at;
+        p->field[hot + i].table = v + m->params.t[m->table_tensor[s->input[s->n - k + i].table]].at;
     for (int r = 0; r < n; r++) {
         int *at = index + (size_t)r * (size_t)p->n;
         if (hot)
@@ -149,18 +153,28 @@ void moe_inputs_forward(const struct moe_model *m, const float *v, const struct 
     if (!q_ready && dq)
         folded[0] = fill(m, MOE_QUERY, v, b->query, b->query_ids, b->n_groups, r, fold, r->q);
     folded[1] = fill(m, MOE_CAND, v, b->cand, b->cand_ids, b->n_rows, r, fold, r->c);
-    r->x = (struct moe_rows){.n_rows = b->n_rows, .n_groups = b->n_groups, .dq = dq, .dc = dc,
-                             .q = r->q, .c = r->c, .group = r->group, .start = r->start,
-                             .q_from = m->numbers[MOE_QUERY], .c_from = m->numbers[MOE_CAND],
+    r->x = (struct moe_rows){.n_rows = b->n_rows,
+                             .n_groups = b->n_groups,
+                             .dq = dq,
+                             .dc = dc,
+                             .q = r->q,
+                             .c = r->c,
+                             .group = r->group,
+                             .start = r->start,
+                             .q_from = m->numbers[MOE_QUERY],
+                             .c_from = m->numbers[MOE_CAND],
                              .fold = folded[0] || folded[1] ? &r->fold : NULL,
                              .fold_q = folded[0] ? r->fold_index[0] : NULL,
-                             .fold_c = folded[1] ? r->fold_index[1] : NULL, .q_ready = q_ready};
+                             .fold_c = folded[1] ? r->fold_index[1] : NULL,
+                             .q_ready = q_ready};
 }
 
-/* --- backward -------------------------------------------------------------------------------------- */
+/* --- backward
+ * -------------------------------------------------------------------------------------- */
 
 /* Columns that only fields have: nobody adds to their gradient. */
-static bool all_folded(const struct moe_model *m, const struct moe_run *r, int side, const int *index) {
+static bool all_folded(const struct moe_model *m, const struct moe_run *r, int side,
+                       const int *index) {
     return index && !m->write_out && r->fold.part[side].from == m->numbers[side];
 }
 

@@ -27,11 +27,11 @@ static enum status read_kind(const struct node *map, struct conf_place place, co
                              const char **out) {
     const struct node *kind = map && map->type == NODE_MAP ? node_get(map, "kind") : NULL;
     if (map && map->type != NODE_MAP && map->type != NODE_NULL)
-        return fail(STATUS_INVALID_ARGUMENT, "%s:%d: %s: must be a map, as in {kind: %s}", place.file,
-                    map->line, place.section, dflt);
+        return fail(STATUS_INVALID_ARGUMENT, "%s:%d: %s: must be a map, as in {kind: %s}",
+                    place.file, map->line, place.section, dflt);
     if (kind && kind->type != NODE_STRING)
-        return fail(STATUS_INVALID_ARGUMENT, "%s:%d: %s.kind: must be a name", place.file, kind->line,
-                    place.section);
+        return fail(STATUS_INVALID_ARGUMENT, "%s:%d: %s.kind: must be a name", place.file,
+                    kind->line, place.section);
     *out = kind ? kind->text.p : dflt;
     return STATUS_OK;
 }
@@ -143,7 +143,9 @@ int moe_build_source(struct moe_build *b, struct moe_level *l, const int *module
     int *copy = ARENA_ARRAY(b->a, int, n + 1);
     for (int i = 0; i < n; i++)
         copy[i] = modules[i];
-    *s = (struct moe_source){.n = n, .modules = copy, .dq = n ? 0 : b->in_dq,
+    *s = (struct moe_source){.n = n,
+                             .modules = copy,
+                             .dq = n ? 0 : b->in_dq,
                              .columns = n ? n * below->out : b->in_columns};
     return l->n_sources++;
 }
@@ -151,14 +153,16 @@ int moe_build_source(struct moe_build *b, struct moe_level *l, const int *module
 enum status moe_build_experts(struct moe_build *b, struct moe_level *l, const char *name, int n,
                               int source, struct moe_expert_choice choice, int *first) {
     if (l->n_groups == MOE_LEVEL_PARTS_MAX || l->n_experts + n > MOE_LEVEL_EXPERTS_MAX)
-        return fail(STATUS_INVALID_ARGUMENT, "%s: %s: more than %d experts in a level", b->place.file,
-                    b->place.section, MOE_LEVEL_EXPERTS_MAX);
+        return fail(STATUS_INVALID_ARGUMENT, "%s: %s: more than %d experts in a level",
+                    b->place.file, b->place.section, MOE_LEVEL_EXPERTS_MAX);
     struct moe_expert_group *g = &l->groups[l->n_groups];
     snprintf(g->name, sizeof g->name, "level%d.%.40s", b->n_levels - 1, name);
     g->n = n;
     g->source = source;
-    g->expert = (struct moe_expert){.ops = choice.ops, .conf = choice.conf,
-                                    .dq = l->sources[source].dq, .in = l->sources[source].columns};
+    g->expert = (struct moe_expert){.ops = choice.ops,
+                                    .conf = choice.conf,
+                                    .dq = l->sources[source].dq,
+                                    .in = l->sources[source].columns};
     struct conf_place place = {b->place.file, section(b, "expert")};
     TRY(choice.ops->shape(&g->expert, place, b->a));
     if (l->out && l->out != g->expert.out)
@@ -168,7 +172,8 @@ enum status moe_build_experts(struct moe_build *b, struct moe_level *l, const ch
     l->out = g->expert.out;
     g->tensor = -1;
     if (g->expert.layout.floats)
-        g->tensor = moe_params_add(b->params, MOE_DENSE, n, &g->expert.layout, "%s.experts", g->name);
+        g->tensor =
+            moe_params_add(b->params, MOE_DENSE, n, &g->expert.layout, "%s.experts", g->name);
     *first = l->n_experts;
     for (int i = 0; i < n; i++)
         l->experts[l->n_experts++] = (struct moe_expert_ref){l->n_groups, i};
@@ -197,10 +202,11 @@ static enum status check_merge(const struct moe_build *b, const struct moe_level
         const struct moe_expert_group *g = moe_level_group(l, u->experts[i]);
         if (g->expert.ops != first->expert.ops || g->source != first->source ||
             g->expert.layout.floats != first->expert.layout.floats)
-            return fail(STATUS_INVALID_ARGUMENT,
-                        "%s: %s.gate: '%s' blends experts, which must be of one kind, shape and input; "
-                        "use own: 0 or a single level",
-                        b->place.file, b->place.section, u->gate.ops->name);
+            return fail(
+                STATUS_INVALID_ARGUMENT,
+                "%s: %s.gate: '%s' blends experts, which must be of one kind, shape and input; "
+                "use own: 0 or a single level",
+                b->place.file, b->place.section, u->gate.ops->name);
     }
     return STATUS_OK;
 }
@@ -214,15 +220,20 @@ enum status moe_build_gate(struct moe_build *b, struct moe_level *l, const char 
                     b->place.section, name);
     assert(l->n_gates < MOE_LEVEL_PARTS_MAX);
     struct moe_gate_use *u = &l->gates[l->n_gates];
-    *u = (struct moe_gate_use){.source = source, .module = module, .tensor = -1, .buffer = -1,
-                               .stats_at = b->n_stats};
+    *u = (struct moe_gate_use){
+        .source = source, .module = module, .tensor = -1, .buffer = -1, .stats_at = b->n_stats};
     snprintf(u->name, sizeof u->name, "level%d.%.40s", b->n_levels - 1, name);
     int *copy = ARENA_ARRAY(b->a, int, n);
     memcpy(copy, experts, (size_t)n * sizeof *copy);
     u->experts = copy;
-    u->gate = (struct moe_gate){.ops = choice.ops, .conf = choice.conf, .flags = choice.ops->flags,
-                                .dq = l->sources[source].dq, .in = l->sources[source].columns,
-                                .n_experts = n, .n_own = n_own, .task = l->modules[module].task,
+    u->gate = (struct moe_gate){.ops = choice.ops,
+                                .conf = choice.conf,
+                                .flags = choice.ops->flags,
+                                .dq = l->sources[source].dq,
+                                .in = l->sources[source].columns,
+                                .n_experts = n,
+                                .n_own = n_own,
+                                .task = l->modules[module].task,
                                 .inputs = b->inputs};
     TRY(choice.ops->shape(&u->gate, place, b->a));
     if (choice.ops->kind == MOE_ROUTE_MERGE)

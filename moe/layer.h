@@ -5,8 +5,8 @@
 #include "base/conf.h"
 #include "moe/level.h"
 
-#define MOE_LEVELS_MAX 8
-#define MOE_LEVEL_PARTS_MAX 128   /* sources, groups, modules, gates of a level, each */
+#define MOE_LEVELS_MAX        8
+#define MOE_LEVEL_PARTS_MAX   128 /* sources, groups, modules, gates of a level, each */
 #define MOE_LEVEL_EXPERTS_MAX 512 /* of a level */
 
 /* The settings of an expert or gate, read but not yet bound to a shape. */
@@ -22,18 +22,18 @@ struct moe_gate_choice {
 struct moe_build {
     struct arena *a;
     struct moe_params *params;
-    struct conf_place place;  /* of the layer: file, "model.layers[0]" */
-    const struct node *map;   /* the layer's settings */
-    struct json *json;        /* the effective settings, written as they are read */
+    struct conf_place place; /* of the layer: file, "model.layers[0]" */
+    const struct node *map;  /* the layer's settings */
+    struct json *json;       /* the effective settings, written as they are read */
     int n_tasks;
     const char *const *tasks;
     const struct moe_inputs *inputs; /* of the model; may be NULL in tests */
-    int in_dq, in_columns;    /* of the model's input, as level 0 sees it */
+    int in_dq, in_columns;           /* of the model's input, as level 0 sees it */
     size_t n_stats;
     /* what the level before offers; -1 before the first level: the model's input */
-    int task_module[64];      /* [n_tasks] module that feeds a task */
-    int shared_module;        /* -1: none */
-    bool last;                /* this entry is the last of the spec's layers */
+    int task_module[64];             /* [n_tasks] module that feeds a task */
+    int shared_module;               /* -1: none */
+    bool last;                       /* this entry is the last of the spec's layers */
     struct moe_expert_choice expert; /* key `expert` of the layer */
     struct moe_gate_choice gate;     /* key `gate` */
     struct moe_level levels[MOE_LEVELS_MAX];

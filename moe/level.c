@@ -10,8 +10,12 @@ static struct moe_route bind_route(const struct moe_gate *g, const struct moe_pl
     struct moe_route r = {.kind = g->ops->kind, .n_experts = g->n_experts, .n_slots = g->n_slots};
     size_t rows = (size_t)plan->rows_max, groups = (size_t)plan->groups_max;
     switch (r.kind) {
-    case MOE_ROUTE_WEIGHTS: r.w = moe_work_take(work, rows * (size_t)g->n_experts); break;
-    case MOE_ROUTE_MERGE: r.w = moe_work_take(work, groups * (size_t)g->n_experts); break;
+    case MOE_ROUTE_WEIGHTS:
+        r.w = moe_work_take(work, rows * (size_t)g->n_experts);
+        break;
+    case MOE_ROUTE_MERGE:
+        r.w = moe_work_take(work, groups * (size_t)g->n_experts);
+        break;
     case MOE_ROUTE_SLOTS:
         r.dispatch = moe_work_take(work, rows * (size_t)g->n_slots);
         r.combine = moe_work_take(work, rows * (size_t)g->n_slots);
@@ -66,7 +70,8 @@ struct moe_level_state *moe_level_bind(const struct moe_level *l, const struct m
     s.out = moe_work_take_bytes(work, (size_t)l->n_modules * sizeof *s.out);
     s.dout = moe_work_take_bytes(work, (size_t)l->n_modules * sizeof *s.dout);
     for (int i = 0; i < l->n_modules; i++) {
-        float *y = moe_work_take(work, floats), *dy = plan->training ? moe_work_take(work, floats) : NULL;
+        float *y = moe_work_take(work, floats),
+              *dy = plan->training ? moe_work_take(work, floats) : NULL;
         if (s.out) {
             s.out[i] = y;
             s.dout[i] = dy;
@@ -100,15 +105,15 @@ static void open_source(const struct moe_level *l, int i, const struct moe_rows 
                    below->out[src->modules[k]] + (size_t)r * part, part * sizeof(float));
 }
 
-void moe_level_forward(const struct moe_level *l, const struct moe_numbers *n, const struct moe_rows *x,
-                       const struct moe_level_state *below, struct moe_level_state *s,
-                       struct moe_pass *pass) {
+void moe_level_forward(const struct moe_level *l, const struct moe_numbers *n,
+                       const struct moe_rows *x, const struct moe_level_state *below,
+                       struct moe_level_state *s, struct moe_pass *pass) {
     for (int i = 0; i < l->n_sources; i++)
         open_source(l, i, x, below, s);
     for (int i = 0; i < l->n_gates; i++) {
         const struct moe_gate_use *u = &l->gates[i];
-        struct moe_gate_io io = {moe_numbers_value(n, u->tensor, 0), moe_numbers_value(n, u->buffer, 0),
-                                 s->gate_saved[i]};
+        struct moe_gate_io io = {moe_numbers_value(n, u->tensor, 0),
+                                 moe_numbers_value(n, u->buffer, 0), s->gate_saved[i]};
         s->route[i].n_rows = x->n_rows;
         s->route[i].n_groups = x->n_groups;
         u->gate.ops->forward(&u->gate, &io, &s->x[u->source], pass, &s->route[i]);
@@ -123,7 +128,8 @@ static void open_source_grad(const struct moe_level *l, int i, const struct moe_
         s->dx[i] = *dx;
         return;
     }
-    s->dx[i] = (struct moe_rows_grad){.c = src->n == 1 ? below->dout[src->modules[0]] : s->dconcat[i]};
+    s->dx[i] =
+        (struct moe_rows_grad){.c = src->n == 1 ? below->dout[src->modules[0]] : s->dconcat[i]};
     if (src->n > 1)
         memset(s->dconcat[i], 0, (size_t)s->x[i].n_rows * (size_t)src->columns * sizeof(float));
 }
@@ -140,8 +146,9 @@ static void close_source_grad(const struct moe_level *l, int i, struct moe_level
                         below->dout[src->modules[k]] + (size_t)r * part);
 }
 
-void moe_level_backward(const struct moe_level *l, const struct moe_numbers *n, const struct moe_rows *x,
-                        struct moe_level_state *below, struct moe_level_state *s, struct moe_pass *pass,
+void moe_level_backward(const struct moe_level *l, const struct moe_numbers *n,
+                        const struct moe_rows *x, struct moe_level_state *below,
+                        struct moe_level_state *s, struct moe_pass *pass,
                         const struct moe_rows_grad *dx) {
     for (int i = 0; i < l->n_sources; i++)
         open_source_grad(l, i, dx, below, s);
@@ -152,8 +159,8 @@ void moe_level_backward(const struct moe_level *l, const struct moe_numbers *n, 
     moe_route_backward(l, n, s->x, s->route, s->routes, pass, s->dout, s->droute, s->dx);
     for (int i = l->n_gates - 1; i >= 0; i--) {
         const struct moe_gate_use *u = &l->gates[i];
-        struct moe_gate_io io = {moe_numbers_value(n, u->tensor, 0), moe_numbers_value(n, u->buffer, 0),
-                                 s->gate_saved[i]};
+        struct moe_gate_io io = {moe_numbers_value(n, u->tensor, 0),
+                                 moe_numbers_value(n, u->buffer, 0), s->gate_saved[i]};
         u->gate.ops->backward(&u->gate, &io, &s->x[u->source], pass, &s->route[i], &s->droute[i],
                               moe_numbers_grad(n, u->tensor, 0),
                               n->stats ? n->stats + u->stats_at : NULL, &s->dx[u->source]);

@@ -47,11 +47,13 @@ struct moe_level {
     int out; /* columns of every module (and expert) */
 };
 
-static inline const struct moe_expert_group *moe_level_group(const struct moe_level *l, int expert) {
+static inline const struct moe_expert_group *moe_level_group(const struct moe_level *l,
+                                                             int expert) {
     return &l->groups[l->experts[expert].group];
 }
 
-/* Numbers of a pass: p gives the places, v the values, g the gradient (layout of v's dense part). */
+/* Numbers of a pass: p gives the places, v the values, g the gradient (layout of v's dense part).
+ */
 struct moe_numbers {
     const struct moe_params *p;
     const float *v;
@@ -68,22 +70,23 @@ static inline float *moe_numbers_grad(const struct moe_numbers *n, int tensor, i
 /* One worker's state of a level. */
 struct moe_route_state;
 struct moe_level_state {
-    struct moe_rows *x;          /* [n_sources] */
-    struct moe_rows_grad *dx;    /* [n_sources] */
-    float **concat, **dconcat;   /* [n_sources] or NULL entries */
-    void **gate_saved;           /* [n_gates] */
+    struct moe_rows *x;               /* [n_sources] */
+    struct moe_rows_grad *dx;         /* [n_sources] */
+    float **concat, **dconcat;        /* [n_sources] or NULL entries */
+    void **gate_saved;                /* [n_gates] */
     struct moe_route *route, *droute; /* [n_gates] */
-    float **out, **dout;         /* [n_modules] each [rows x out] */
+    float **out, **dout;              /* [n_modules] each [rows x out] */
     struct moe_route_state *routes;
 };
 struct moe_level_state *moe_level_bind(const struct moe_level *l, const struct moe_plan *plan,
                                        struct moe_work *work);
 /* below: the level before's state; NULL for the first. Fills s->out. */
-void moe_level_forward(const struct moe_level *l, const struct moe_numbers *n, const struct moe_rows *x,
-                       const struct moe_level_state *below, struct moe_level_state *s,
-                       struct moe_pass *pass);
+void moe_level_forward(const struct moe_level *l, const struct moe_numbers *n,
+                       const struct moe_rows *x, const struct moe_level_state *below,
+                       struct moe_level_state *s, struct moe_pass *pass);
 /* s->dout holds the gradient of the outputs and is overwritten; adds to below->dout (which the
  * caller zeroed) and to dx. */
-void moe_level_backward(const struct moe_level *l, const struct moe_numbers *n, const struct moe_rows *x,
-                        struct moe_level_state *below, struct moe_level_state *s, struct moe_pass *pass,
+void moe_level_backward(const struct moe_level *l, const struct moe_numbers *n,
+                        const struct moe_rows *x, struct moe_level_state *below,
+                        struct moe_level_state *s, struct moe_pass *pass,
                         const struct moe_rows_grad *dx);

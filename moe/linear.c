@@ -10,8 +10,8 @@
 
 /* One part of the rows: a matrix, of which some columns may be folded. */
 struct part {
-    const float *x; /* [rows x d] */
-    int rows, d, from; /* from: columns before need no gradient */
+    const float *x;                   /* [rows x d] */
+    int rows, d, from;                /* from: columns before need no gradient */
     const struct moe_fold_part *fold; /* NULL: none */
     float *p;
     const int *index;
@@ -92,8 +92,8 @@ void moe_linear_forward(const struct moe_rows *x, const float *w, const float *b
     }
 }
 
-void moe_linear_backward(const struct moe_rows *x, const float *w, int n, const float *dy, float *qdy,
-                         float *dw, float *db, const struct moe_rows_grad *dx) {
+void moe_linear_backward(const struct moe_rows *x, const float *w, int n, const float *dy,
+                         float *qdy, float *dw, float *db, const struct moe_rows_grad *dx) {
     size_t at = (size_t)x->dq * (size_t)n;
     if (db)
         moe_vec_sum_rows(x->n_rows, n, dy, db);

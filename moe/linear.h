@@ -8,8 +8,8 @@ void moe_linear_forward(const struct moe_rows *x, const float *w, const float *b
                         float *y);
 /* Adds to dw [(dq + dc) x n], db [n] (NULL: none) and dx (NULL: none). dy [n_rows x n] is kept.
  * qdy [n_groups x n]: scratch, not read or written when dq is 0. */
-void moe_linear_backward(const struct moe_rows *x, const float *w, int n, const float *dy, float *qdy,
-                         float *dw, float *db, const struct moe_rows_grad *dx);
+void moe_linear_backward(const struct moe_rows *x, const float *w, int n, const float *dy,
+                         float *qdy, float *dw, float *db, const struct moe_rows_grad *dx);
 /* Floats of qy or qdy. */
 static inline size_t moe_linear_scratch(int groups_max, int dq, int n) {
     return dq ? (size_t)groups_max * (size_t)n : 0;

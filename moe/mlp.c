@@ -15,8 +15,8 @@ struct moe_mlp_saved {
     uint64_t key[MOE_MLP_LAYERS_MAX]; /* dropout */
 };
 
-void moe_mlp_declare(struct moe_mlp *m, struct moe_layout *l, int in, const int *hidden, int n_hidden,
-                     int out, enum moe_act act, bool act_last) {
+void moe_mlp_declare(struct moe_mlp *m, struct moe_layout *l, int in, const int *hidden,
+                     int n_hidden, int out, enum moe_act act, bool act_last) {
     assert(n_hidden < MOE_MLP_LAYERS_MAX);
     *m = (struct moe_mlp){.n_layers = n_hidden + 1, .act = act, .act_last = act_last};
     m->width[0] = in;
@@ -62,8 +62,11 @@ static struct moe_rows layer_input(const struct moe_mlp *m, const struct moe_row
                                    const struct moe_mlp_saved *s, int i) {
     if (i == 0)
         return *x;
-    return (struct moe_rows){.n_rows = x->n_rows, .n_groups = x->n_groups, .dc = m->width[i],
-                             .c = s->a[i - 1], .group = x->group};
+    return (struct moe_rows){.n_rows = x->n_rows,
+                             .n_groups = x->n_groups,
+                             .dc = m->width[i],
+                             .c = s->a[i - 1],
+                             .group = x->group};
 }
 
 void moe_mlp_forward(const struct moe_mlp *m, const float *w, const struct moe_rows *x,
@@ -84,8 +87,8 @@ void moe_mlp_forward(const struct moe_mlp *m, const float *w, const struct moe_r
 }
 
 void moe_mlp_backward(const struct moe_mlp *m, const float *w, const struct moe_rows *x,
-                      struct moe_mlp_saved *s, const struct moe_pass *pass, const float *y, float *dy,
-                      float *dw, const struct moe_rows_grad *dx) {
+                      struct moe_mlp_saved *s, const struct moe_pass *pass, const float *y,
+                      float *dy, float *dw, const struct moe_rows_grad *dx) {
     for (int i = m->n_layers - 1; i >= 0; i--) {
         struct moe_rows in = layer_input(m, x, s, i);
         struct moe_rows_grad below = {.c = i ? s->da[i - 1] : NULL, .fresh = true};
@@ -97,8 +100,8 @@ void moe_mlp_backward(const struct moe_mlp *m, const float *w, const struct moe_
                 moe_vec_dropout(n, pass->dropout, s->key[i], da);
             moe_vec_act_grad(m->act, n, s->z[i] ? s->z[i] : a, da);
         }
-        moe_linear_backward(&in, w + m->w[i], m->width[i + 1], da, s->qdy, dw + m->w[i], dw + m->b[i],
-                            i ? &below : dx);
+        moe_linear_backward(&in, w + m->w[i], m->width[i + 1], da, s->qdy, dw + m->w[i],
+                            dw + m->b[i], i ? &below : dx);
     }
 }
 

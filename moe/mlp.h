@@ -20,8 +20,8 @@ struct moe_mlp {
     size_t w[MOE_MLP_LAYERS_MAX], b[MOE_MLP_LAYERS_MAX];
 };
 /* Declares the fields w0, b0, w1, ... in `l` and fills *m. hidden [n_hidden]. */
-void moe_mlp_declare(struct moe_mlp *m, struct moe_layout *l, int in, const int *hidden, int n_hidden,
-                     int out, enum moe_act act, bool act_last);
+void moe_mlp_declare(struct moe_mlp *m, struct moe_layout *l, int in, const int *hidden,
+                     int n_hidden, int out, enum moe_act act, bool act_last);
 
 struct moe_mlp_saved;
 /* dq: columns of the input's query part. */
@@ -30,8 +30,9 @@ struct moe_mlp_saved *moe_mlp_bind(const struct moe_mlp *m, int dq, const struct
 /* y [n_rows x out]; w: the run. */
 void moe_mlp_forward(const struct moe_mlp *m, const float *w, const struct moe_rows *x,
                      struct moe_mlp_saved *s, struct moe_pass *pass, float *y);
-/* dy [n_rows x out] is overwritten; adds to dw (as the run) and dx (NULL: none). y as forward left it. */
+/* dy [n_rows x out] is overwritten; adds to dw (as the run) and dx (NULL: none). y as forward left
+ * it. */
 void moe_mlp_backward(const struct moe_mlp *m, const float *w, const struct moe_rows *x,
-                      struct moe_mlp_saved *s, const struct moe_pass *pass, const float *y, float *dy,
-                      float *dw, const struct moe_rows_grad *dx);
+                      struct moe_mlp_saved *s, const struct moe_pass *pass, const float *y,
+                      float *dy, float *dw, const struct moe_rows_grad *dx);
 double moe_mlp_flop(const struct moe_mlp *m, int dq); /* per row, forward, query part excluded */

@@ -8,7 +8,7 @@
 #include "moe/layer.h"
 #include "moe/model_impl.h"
 
-#define TASKS_MAX 64
+#define TASKS_MAX       64
 #define NAME_MAX_LENGTH 40
 
 static const struct conf_item numbers_items[] = {
@@ -27,8 +27,7 @@ struct tower_conf {
 static const struct conf_item tower_items[] = {
     CONF_NUMBERS(struct tower_conf, hidden, "hidden", "[16]", 1, 65536,
                  "widths of the hidden layers of a task's tower; [] for a linear one"),
-    CONF_ENUM(struct tower_conf, act, "act", "relu", MOE_ACT_CHOICES, "activation"),
-    CONF_END};
+    CONF_ENUM(struct tower_conf, act, "act", "relu", MOE_ACT_CHOICES, "activation"), CONF_END};
 
 struct body_conf {
     bool wide;
@@ -47,15 +46,16 @@ static const struct conf_item body_items[] = {
     CONF_END};
 static const char *const body_also[] = {"numbers", "layers", "tower", NULL};
 
-enum status moe_spec_numbers(const struct node *spec, const char *file, struct moe_numbers_conf *out,
-                             struct arena *a) {
+enum status moe_spec_numbers(const struct node *spec, const char *file,
+                             struct moe_numbers_conf *out, struct arena *a) {
     const struct node *map = spec && spec->type == NODE_MAP ? node_get(spec, "numbers") : NULL;
     struct conf_place place = {file, "model.numbers"};
     TRY(conf_read(numbers_items, map, place, NULL, out, a));
     return moe_spec_encodings(out, file, &(unsigned){0});
 }
 
-enum status moe_spec_encodings(const struct moe_numbers_conf *c, const char *file, unsigned *kinds) {
+enum status moe_spec_encodings(const struct moe_numbers_conf *c, const char *file,
+                               unsigned *kinds) {
     static const char *const names[] = {"value", "log", "quantile", "ple", NULL};
     unsigned got = 0;
     for (int i = 0; i < c->encode.n; i++) {
@@ -91,25 +91,27 @@ static enum status copy_inputs(struct moe_model *m, const struct moe_inputs *in,
     for (int i = 0; i < in->n_tables; i++) {
         tables[i] = in->tables[i];
         tables[i].name = arena_strdup(&m->arena, slice_of(in->tables[i].name));
-        if (tables[i].rows < 2 || tables[i].rows > 1u << 30 || tables[i].dim < 1 || tables[i].dim > 4096)
-            return fail(STATUS_INVALID_ARGUMENT, "%s: table '%s': %u rows of %d are not possible", file,
-                        tables[i].name, tables[i].rows, tables[i].dim);
+        if (tables[i].rows < 2 || tables[i].rows > 1u << 30 || tables[i].dim < 1 ||
+            tables[i].dim > 4096)
+            return fail(STATUS_INVALID_ARGUMENT, "%s: table '%s': %u rows of %d are not possible",
+                        file, tables[i].name, tables[i].rows, tables[i].dim);
     }
     for (int i = 0; i < in->n_ids; i++) {
         ids[i] = in->ids[i];
         ids[i].name = arena_strdup(&m->arena, slice_of(in->ids[i].name));
         int slots = ids[i].in_query ? in->query_slots : in->cand_slots;
-        if (ids[i].table < 0 || ids[i].table >= in->n_tables || ids[i].slot < 0 || ids[i].n_slots < 1 ||
-            ids[i].slot > slots - ids[i].n_slots)
-            return fail(STATUS_INVALID_ARGUMENT, "%s: id input '%s' is out of its table or slots", file,
-                        ids[i].name);
+        if (ids[i].table < 0 || ids[i].table >= in->n_tables || ids[i].slot < 0 ||
+            ids[i].n_slots < 1 || ids[i].slot > slots - ids[i].n_slots)
+            return fail(STATUS_INVALID_ARGUMENT, "%s: id input '%s' is out of its table or slots",
+                        file, ids[i].name);
     }
     m->inputs.ids = ids;
     m->inputs.tables = tables;
     return STATUS_OK;
 }
 
-static enum status copy_tasks(struct moe_model *m, const char *const *tasks, int n, const char *file) {
+static enum status copy_tasks(struct moe_model *m, const char *const *tasks, int n,
+                              const char *file) {
     if (n < 1 || n > TASKS_MAX)
         return fail(STATUS_INVALID_ARGUMENT, "%s: %d tasks; between 1 and %d are possible", file, n,
                     TASKS_MAX);
@@ -199,16 +201,16 @@ static enum status read_towers(struct moe_model *m, struct moe_build *b, const s
     struct conf_place place = {b->place.file, "model.tower"};
     TRY(conf_read(tower_items, spec ? node_get(spec, "tower") : NULL, place, NULL, &c, b->a));
     if (c.hidden.n >= MOE_MLP_LAYERS_MAX)
-        return fail(STATUS_INVALID_ARGUMENT, "%s: model.tower.hidden: at most %d layers", place.file,
-                    MOE_MLP_LAYERS_MAX - 1);
+        return fail(STATUS_INVALID_ARGUMENT, "%s: model.tower.hidden: at most %d layers",
+                    place.file, MOE_MLP_LAYERS_MAX - 1);
     for (int i = 0; i < c.hidden.n; i++)
         hidden[i] = (int)c.hidden.v[i];
     m->towers = ARENA_ARRAY(b->a, struct moe_tower, m->n_tasks);
     for (int t = 0; t < m->n_tasks; t++) {
         struct moe_layout l = {0};
         m->towers[t].module = b->task_module[t];
-        moe_mlp_declare(&m->towers[t].mlp, &l, last->out, hidden, c.hidden.n, 1, (enum moe_act)c.act,
-                        false);
+        moe_mlp_declare(&m->towers[t].mlp, &l, last->out, hidden, c.hidden.n, 1,
+                        (enum moe_act)c.act, false);
         m->towers[t].tensor = moe_params_add(b->params, MOE_DENSE, 1, &l, "tower.%s", m->tasks[t]);
     }
     json_key(b->json, "tower");
@@ -255,7 +257,8 @@ static enum status build(struct moe_model *m, struct moe_build *b, const struct 
     struct json j;
     struct moe_numbers_conf numbers;
     if (spec && spec->type != NODE_MAP && spec->type != NODE_NULL)
-        return fail(STATUS_INVALID_ARGUMENT, "%s:%d: model: must be a map", b->place.file, spec->line);
+        return fail(STATUS_INVALID_ARGUMENT, "%s:%d: model: must be a map", b->place.file,
+                    spec->line);
     if (spec && spec->type == NODE_NULL)
         spec = NULL;
     json_begin(&j, json_out);
@@ -289,9 +292,11 @@ static bool reads_rows(const struct moe_model *m) {
     for (int i = 0; i < m->n_levels; i++) {
         const struct moe_level *l = &m->levels[i];
         for (int k = 0; k < l->n_groups; k++)
-            reads |= l->sources[l->groups[k].source].n == 0 && !l->groups[k].expert.ops->linear_only;
+            reads |=
+                l->sources[l->groups[k].source].n == 0 && !l->groups[k].expert.ops->linear_only;
         for (int k = 0; k < l->n_gates; k++)
-            reads |= (l->sources[l->gates[k].source].n == 0 && !(l->gates[k].gate.flags & MOE_GATE_LINEAR)) ||
+            reads |= (l->sources[l->gates[k].source].n == 0 &&
+                      !(l->gates[k].gate.flags & MOE_GATE_LINEAR)) ||
                      l->gates[k].gate.ops->kind != MOE_ROUTE_WEIGHTS;
     }
     return reads;
@@ -319,14 +324,15 @@ static enum status check_size(const struct moe_model *m, const char *file, size_
     for (int i = 0; i < m->params.n; i++)
         n += (size_t)m->params.t[i].copies * m->params.t[i].stride;
     if (n > floats_max)
-        return fail(STATUS_INVALID_ARGUMENT, "%s: model: %zu numbers, more than the %zu possible here",
-                    file, n, floats_max);
+        return fail(STATUS_INVALID_ARGUMENT,
+                    "%s: model: %zu numbers, more than the %zu possible here", file, n, floats_max);
     return STATUS_OK;
 }
 
-enum status moe_model_build(const struct node *spec, const char *file, const struct moe_inputs *inputs,
-                            const char *const *tasks, int n_tasks, struct moe_encode encode[MOE_SIDES],
-                            size_t floats_max, struct moe_model **out) {
+enum status moe_model_build(const struct node *spec, const char *file,
+                            const struct moe_inputs *inputs, const char *const *tasks, int n_tasks,
+                            struct moe_encode encode[MOE_SIDES], size_t floats_max,
+                            struct moe_model **out) {
     struct moe_model *m = HEAP_NEW(struct moe_model);
     struct moe_build *b = HEAP_NEW(struct moe_build);
     struct buf json = {0};
@@ -339,8 +345,12 @@ enum status moe_model_build(const struct node *spec, const char *file, const str
     if (status == STATUS_OK)
         status = copy_tasks(m, tasks, n_tasks, file);
     if (status == STATUS_OK) {
-        *b = (struct moe_build){.a = &m->arena, .params = &m->params, .place = {file, "model"},
-                                .n_tasks = n_tasks, .tasks = m->tasks, .inputs = &m->inputs,
+        *b = (struct moe_build){.a = &m->arena,
+                                .params = &m->params,
+                                .place = {file, "model"},
+                                .n_tasks = n_tasks,
+                                .tasks = m->tasks,
+                                .inputs = &m->inputs,
                                 .shared_module = -1};
         memset(b->task_module, 0xff, sizeof b->task_module); /* -1 */
         declare_side(m, MOE_QUERY);

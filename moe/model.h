@@ -22,7 +22,8 @@ const char *moe_model_task(const struct moe_model *m, int task);
 const char *moe_model_spec_json(const struct moe_model *m);
 /* Free-form metadata strings saved with the model ("plan", "trained_at_us", ...); NULL: absent. */
 const char *moe_model_meta(const struct moe_model *m, const char *key);
-void moe_model_meta_set(struct moe_model *m, const char *key, const char *value); /* before publishing */
+void moe_model_meta_set(struct moe_model *m, const char *key,
+                        const char *value); /* before publishing */
 /* True when a row's result depends on the other rows of its request (expert choice, Soft MoE,
  * capacity, Sinkhorn): such scores enter no per-candidate cache. */
 int moe_model_mixes_rows(const struct moe_model *m);

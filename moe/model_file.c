@@ -10,9 +10,9 @@
 #include "moe/model_impl.h"
 #include "moe/safetensors.h"
 
-#define FORMAT "moerank-model-1"
+#define FORMAT         "moerank-model-1"
 #define FILE_BYTES_MAX ((size_t)16 << 30)
-#define META_PREFIX "meta."
+#define META_PREFIX    "meta."
 
 static const char *const side_names[MOE_SIDES] = {"query", "cand"};
 
@@ -45,8 +45,7 @@ struct table_conf {
 static const struct conf_item table_items[] = {
     CONF_STRING(struct table_conf, name, "name", NULL, "name"),
     CONF_INT(struct table_conf, rows, "rows", NULL, 2, 1 << 30, "rows", "rows"),
-    CONF_INT(struct table_conf, dim, "dim", NULL, 1, 4096, "floats", "floats of a row"),
-    CONF_END};
+    CONF_INT(struct table_conf, dim, "dim", NULL, 1, 4096, "floats", "floats of a row"), CONF_END};
 struct task_conf {
     const char *name;
     double weight;
@@ -55,8 +54,7 @@ struct task_conf {
 static const struct conf_item task_items[] = {
     CONF_STRING(struct task_conf, name, "name", NULL, "name"),
     CONF_FLOAT(struct task_conf, weight, "weight", "1", 0, 1e6, NULL, "weight of the loss"),
-    MOE_LOSS_ITEMS(struct task_conf, loss),
-    CONF_END};
+    MOE_LOSS_ITEMS(struct task_conf, loss), CONF_END};
 struct inputs_conf {
     struct conf_strings query, cand;
     int64_t query_slots, cand_slots;
@@ -64,8 +62,10 @@ struct inputs_conf {
 static const struct conf_item inputs_items[] = {
     CONF_STRINGS(struct inputs_conf, query, "query", NULL, "columns of the query part"),
     CONF_STRINGS(struct inputs_conf, cand, "cand", NULL, "columns of the candidate part"),
-    CONF_INT(struct inputs_conf, query_slots, "query_slots", NULL, 0, 1 << 20, NULL, "ids of a query"),
-    CONF_INT(struct inputs_conf, cand_slots, "cand_slots", NULL, 0, 1 << 20, NULL, "ids of a candidate"),
+    CONF_INT(struct inputs_conf, query_slots, "query_slots", NULL, 0, 1 << 20, NULL,
+             "ids of a query"),
+    CONF_INT(struct inputs_conf, cand_slots, "cand_slots", NULL, 0, 1 << 20, NULL,
+             "ids of a candidate"),
     CONF_END};
 
 static void put_inputs(const struct moe_inputs *in, struct json *j) {
@@ -196,8 +196,10 @@ static enum status load_ids(struct loading *l, const struct node *list) {
     int i = 0;
     for (const struct node *n = list->first; n; n = n->next, i++) {
         struct id_conf c;
-        TRY(conf_read(id_items, n, (struct conf_place){l->path, "inputs.ids"}, NULL, &c, &l->arena));
-        ids[i] = (struct moe_id_input){c.name, c.in_query, (int)c.slot, (int)c.n_slots, (int)c.table};
+        TRY(conf_read(id_items, n, (struct conf_place){l->path, "inputs.ids"}, NULL, &c,
+                      &l->arena));
+        ids[i] =
+            (struct moe_id_input){c.name, c.in_query, (int)c.slot, (int)c.n_slots, (int)c.table};
     }
     l->inputs.ids = ids;
     l->inputs.n_ids = i;
@@ -209,7 +211,8 @@ static enum status load_tables(struct loading *l, const struct node *list) {
     int i = 0;
     for (const struct node *n = list->first; n; n = n->next, i++) {
         struct table_conf c;
-        TRY(conf_read(table_items, n, (struct conf_place){l->path, "inputs.tables"}, NULL, &c, &l->arena));
+        TRY(conf_read(table_items, n, (struct conf_place){l->path, "inputs.tables"}, NULL, &c,
+                      &l->arena));
         tables[i] = (struct moe_table_spec){c.name, (uint32_t)c.rows, (int)c.dim};
     }
     l->inputs.tables = tables;
@@ -226,12 +229,16 @@ static enum status load_inputs(struct loading *l) {
         return fail(STATUS_DATA_LOSS, "%s: metadata 'inputs' is not a map", l->path);
     TRY(as_loss(l, conf_read(inputs_items, map, (struct conf_place){"metadata", "inputs"}, also, &c,
                              &l->arena)));
-    l->inputs = (struct moe_inputs){.query_columns = c.query.n, .cand_columns = c.cand.n,
-                                    .query_names = c.query.v, .cand_names = c.cand.v,
-                                    .query_slots = (int)c.query_slots, .cand_slots = (int)c.cand_slots};
+    l->inputs = (struct moe_inputs){.query_columns = c.query.n,
+                                    .cand_columns = c.cand.n,
+                                    .query_names = c.query.v,
+                                    .cand_names = c.cand.v,
+                                    .query_slots = (int)c.query_slots,
+                                    .cand_slots = (int)c.cand_slots};
     const struct node *ids = node_get(map, "ids"), *tables = node_get(map, "tables");
     if (!ids || ids->type != NODE_LIST || !tables || tables->type != NODE_LIST)
-        return fail(STATUS_DATA_LOSS, "%s: metadata 'inputs': ids and tables must be lists", l->path);
+        return fail(STATUS_DATA_LOSS, "%s: metadata 'inputs': ids and tables must be lists",
+                    l->path);
     TRY(as_loss(l, load_ids(l, ids)));
     return as_loss(l, load_tables(l, tables));
 }
@@ -253,7 +260,8 @@ static enum status load_tasks(struct loading *l) {
 }
 
 /* Copies a tensor of exactly this shape; every value finite. */
-static enum status take(struct loading *l, const char *name, const size_t *dims, int n_dims, float *out) {
+static enum status take(struct loading *l, const char *name, const size_t *dims, int n_dims,
+                        float *out) {
     const struct moe_st_tensor *t = moe_st_find(&l->st, name);
     if (!t)
         return fail(STATUS_DATA_LOSS, "%s: tensor '%s' is missing", l->path, name);
@@ -261,8 +269,8 @@ static enum status take(struct loading *l, const char *name, const size_t *dims,
     for (int i = 0; fits && i < n_dims; i++)
         fits = t->dims[i] == dims[i];
     if (!fits)
-        return fail(STATUS_DATA_LOSS, "%s: tensor '%s' has another type or shape than the spec says",
-                    l->path, name);
+        return fail(STATUS_DATA_LOSS,
+                    "%s: tensor '%s' has another type or shape than the spec says", l->path, name);
     if (t->bytes)
         memcpy(out, t->data, t->bytes);
     for (size_t i = 0; i < t->count; i++)
@@ -278,7 +286,8 @@ static enum status check_column(const struct loading *l, const struct moe_encode
                 (c->missing == 0 || c->missing == 1);
     for (int i = 1; good && i < n; i++)
         good = c->edges[i] > c->edges[i - 1];
-    return good ? STATUS_OK : fail(STATUS_DATA_LOSS, "%s: an encoder's edges are out of order", l->path);
+    return good ? STATUS_OK
+                : fail(STATUS_DATA_LOSS, "%s: an encoder's edges are out of order", l->path);
 }
 
 static enum status load_encoders(struct loading *l, const struct node *spec) {
@@ -314,12 +323,13 @@ static enum status load_numbers(struct loading *l, struct moe_model *m) {
             const struct moe_field *field = &t->layout.f[f];
             size_t dims[2] = {(size_t)field->rows, (size_t)field->cols};
             snprintf(name, sizeof name, "%s.%s", t->name, field->name);
-            TRY(take(l, name, field->rows == 1 ? dims + 1 : dims, field->rows == 1 ? 1 : 2, v + field->at));
+            TRY(take(l, name, field->rows == 1 ? dims + 1 : dims, field->rows == 1 ? 1 : 2,
+                     v + field->at));
         }
     }
     if (l->used != l->st.n)
-        return fail(STATUS_DATA_LOSS, "%s: %d tensors, of which the spec knows %d", l->path, l->st.n,
-                    l->used);
+        return fail(STATUS_DATA_LOSS, "%s: %d tensors, of which the spec knows %d", l->path,
+                    l->st.n, l->used);
     return STATUS_OK;
 }
 
@@ -337,8 +347,8 @@ static enum status finish(struct loading *l, struct moe_model *m) {
     moe_model_stamp(m);
     const char *version = moe_st_meta(&l->st, "version");
     if (!version || strcmp(version, m->version) != 0)
-        return fail(STATUS_DATA_LOSS, "%s: its numbers hash to %s, but it says %s: damaged", l->path,
-                    m->version, version ? version : "nothing");
+        return fail(STATUS_DATA_LOSS, "%s: its numbers hash to %s, but it says %s: damaged",
+                    l->path, m->version, version ? version : "nothing");
     return STATUS_OK;
 }
 

@@ -33,12 +33,12 @@ struct moe_model {
     struct arena arena;       /* names, spec, levels: all that pointers below point to */
     struct moe_inputs inputs; /* deep copy */
     int n_tasks;
-    const char **tasks;     /* [n_tasks] */
-    float *task_weight;     /* [n_tasks] of the training loss */
+    const char **tasks;              /* [n_tasks] */
+    float *task_weight;              /* [n_tasks] of the training loss */
     struct moe_loss_conf *task_loss; /* [n_tasks] */
-    const char *spec_json;  /* canonical: re-reads to the same model */
-    struct moe_meta *meta;  /* heap */
-    char version[17];       /* "" until moe_model_stamp */
+    const char *spec_json;           /* canonical: re-reads to the same model */
+    struct moe_meta *meta;           /* heap */
+    char version[17];                /* "" until moe_model_stamp */
 
     struct moe_encode encode[MOE_SIDES];
     struct moe_embed_side embed[MOE_SIDES];
@@ -46,18 +46,20 @@ struct moe_model {
     int part[MOE_SIDES];    /* columns of the query part dq and of the candidate part dc */
     int numbers[MOE_SIDES]; /* of these, the first so many are plain numbers: no gradient */
 
-    int fold_inputs[MOE_SIDES]; /* the last so many of embed[side].input have one slot and a short table */
+    int fold_inputs[MOE_SIDES]; /* the last so many of embed[side].input have one slot and a short
+                                   table */
     bool write_out; /* columns that are folded are written out too: something reads rows itself */
 
-    struct moe_cross cross; /* cross.n == 0: none; else level 0 sees dq = 0, dc = part[0] + part[1] */
+    struct moe_cross
+        cross; /* cross.n == 0: none; else level 0 sees dq = 0, dc = part[0] + part[1] */
     int cross_tensor;
     struct moe_level *levels; /* [n_levels] */
     int n_levels;
     int calibrate;            /* enum moe_calibrate: what is fitted after training */
     int calibrate_tensor;     /* isotonic: [n_tasks x (n, x[], logit[])]; -1: none */
     struct moe_tower *towers; /* [n_tasks]; logit_t = tower_t(module) + wide_t */
-    int wide_tensor;          /* -1: none; W [(dq + dc) x n_tasks], b [1 x n_tasks] over x before cross */
-    size_t n_stats;           /* of all gates */
+    int wide_tensor; /* -1: none; W [(dq + dc) x n_tasks], b [1 x n_tasks] over x before cross */
+    size_t n_stats;  /* of all gates */
     struct moe_params params;
     bool mixes_rows;
 };
@@ -65,12 +67,12 @@ struct moe_model {
 /* One worker's run: scratch of a planned size, bound once. */
 struct moe_run {
     struct moe_plan plan;
-    struct moe_rows x;       /* the model's input, filled by forward */
-    float *q, *c;            /* [groups x dq], [rows x dc] */
+    struct moe_rows x; /* the model's input, filled by forward */
+    float *q, *c;      /* [groups x dq], [rows x dc] */
     int *group, *start;
     struct moe_fold fold; /* fields of what may be folded; used when x.fold points here */
     int *fold_index[MOE_SIDES];
-    float *dtables;       /* [dtable_floats] of all fields, one after the other */
+    float *dtables; /* [dtable_floats] of all fields, one after the other */
     size_t dtable_floats;
     struct moe_rows_grad dx; /* NULL parts: nobody needs them */
     struct moe_cross_state *cross;
@@ -99,16 +101,20 @@ struct moe_numbers_conf {
     int64_t bins;
     double clip;
 };
-enum status moe_spec_numbers(const struct node *spec, const char *file, struct moe_numbers_conf *out,
-                             struct arena *a);
+enum status moe_spec_numbers(const struct node *spec, const char *file,
+                             struct moe_numbers_conf *out, struct arena *a);
 enum status moe_spec_encodings(const struct moe_numbers_conf *c, const char *file, unsigned *kinds);
 
-enum moe_calibrate { MOE_CALIBRATE_NONE, MOE_CALIBRATE_TEMPERATURE, MOE_CALIBRATE_PLATT,
-                     MOE_CALIBRATE_ISOTONIC };
+enum moe_calibrate {
+    MOE_CALIBRATE_NONE,
+    MOE_CALIBRATE_TEMPERATURE,
+    MOE_CALIBRATE_PLATT,
+    MOE_CALIBRATE_ISOTONIC
+};
 #define MOE_KNOTS 32 /* of an isotonic map, at most; n 0: the logit as it is */
 
-/* Outputs from logits, both [rows x n_tasks]; in place allowed: probabilities, or of tasks with such
- * a loss the number itself. */
+/* Outputs from logits, both [rows x n_tasks]; in place allowed: probabilities, or of tasks with
+ * such a loss the number itself. */
 void moe_outputs(const struct moe_model *m, int rows, const float *logits, float *out);
 /* The isotonic maps are such that moe_outputs can read them; a loaded file may hold anything. */
 bool moe_outputs_good(const struct moe_model *m);
@@ -119,8 +125,9 @@ bool moe_outputs_plain(const struct moe_model *m);
  * Parameters are placed and zero. INVALID_ARGUMENT names file, line and key; so does a model of
  * more than floats_max numbers (0: MOE_FLOATS_MAX), before they are allocated. */
 #define MOE_FLOATS_MAX ((size_t)1 << 31)
-enum status moe_model_build(const struct node *spec, const char *file, const struct moe_inputs *inputs,
-                            const char *const *tasks, int n_tasks, struct moe_encode encode[MOE_SIDES],
-                            size_t floats_max, struct moe_model **out);
+enum status moe_model_build(const struct node *spec, const char *file,
+                            const struct moe_inputs *inputs, const char *const *tasks, int n_tasks,
+                            struct moe_encode encode[MOE_SIDES], size_t floats_max,
+                            struct moe_model **out);
 /* The version from spec and floats; call once the floats are final. */
 void moe_model_stamp(struct moe_model *m);

@@ -79,7 +79,8 @@ void moe_model_stamp(struct moe_model *m) {
     for (int t = 0; t < m->n_tasks; t++)
         h = hash_mix(hash_text(h, m->tasks[t]), !moe_loss_is_probability(&m->task_loss[t]));
     for (int s = 0; s < MOE_SIDES; s++)
-        h = hash_more(h, m->encode[s].column, (size_t)m->encode[s].columns * sizeof *m->encode[s].column);
+        h = hash_more(h, m->encode[s].column,
+                      (size_t)m->encode[s].columns * sizeof *m->encode[s].column);
     for (int i = 0; i < m->params.n; i++)
         h = hash_more(h, moe_params_at(&m->params, m->params.v, i, 0),
                       (size_t)m->params.t[i].copies * m->params.t[i].stride * sizeof(float));

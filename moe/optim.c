@@ -8,8 +8,12 @@
 
 void moe_optim_init(struct moe_optim *o, enum moe_optim_kind kind, float weight_decay,
                     const struct moe_params *p, const int *table_tensor, int n_tables) {
-    *o = (struct moe_optim){.kind = kind, .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f,
-                            .weight_decay = weight_decay, .table_tensor = table_tensor,
+    *o = (struct moe_optim){.kind = kind,
+                            .beta1 = 0.9f,
+                            .beta2 = 0.999f,
+                            .eps = 1e-8f,
+                            .weight_decay = weight_decay,
+                            .table_tensor = table_tensor,
                             .n_tables = n_tables};
     o->m = heap_alloc_aligned((p->region_at[MOE_BUFFER] + 1) * sizeof(float));
     o->v = heap_alloc_aligned((p->region_at[MOE_BUFFER] + 1) * sizeof(float));
@@ -48,18 +52,23 @@ void moe_optim_begin(struct moe_optim *o) { o->step++; }
 struct coefficients {
     float b1, b2, eps, rate, correct2, clip, l2, decay;
 };
-static struct coefficients coefficients(const struct moe_optim *o, int64_t step, float rate, float clip,
-                                        int decays) {
-    double c1 = 1 - pow((double)o->beta1, (double)step), c2 = 1 - pow((double)o->beta2, (double)step);
+static struct coefficients coefficients(const struct moe_optim *o, int64_t step, float rate,
+                                        float clip, int decays) {
+    double c1 = 1 - pow((double)o->beta1, (double)step),
+           c2 = 1 - pow((double)o->beta2, (double)step);
     float wd = decays ? o->weight_decay : 0;
-    return (struct coefficients){.b1 = o->beta1, .b2 = o->beta2, .eps = o->eps,
-                                 .rate = (float)((double)rate / c1), .correct2 = (float)(1 / sqrt(c2)),
-                                 .clip = clip, .l2 = o->kind == MOE_ADAMW ? 0 : wd,
+    return (struct coefficients){.b1 = o->beta1,
+                                 .b2 = o->beta2,
+                                 .eps = o->eps,
+                                 .rate = (float)((double)rate / c1),
+                                 .correct2 = (float)(1 / sqrt(c2)),
+                                 .clip = clip,
+                                 .l2 = o->kind == MOE_ADAMW ? 0 : wd,
                                  .decay = o->kind == MOE_ADAMW ? 1 - rate * wd : 1};
 }
 
-MOE_CLONES static void adam(size_t n, struct coefficients c, const float *restrict g, float *restrict m,
-                            float *restrict v, float *restrict x) {
+MOE_CLONES static void adam(size_t n, struct coefficients c, const float *restrict g,
+                            float *restrict m, float *restrict v, float *restrict x) {
     for (size_t i = 0; i < n; i++) {
         float gi = g[i] * c.clip + c.l2 * x[i];
         m[i] = c.b1 * m[i] + (1 - c.b1) * gi;
@@ -84,8 +93,8 @@ static void move(const struct moe_optim *o, int64_t step, size_t at, size_t n, i
     adam(n, coefficients(o, step, rate, clip, decays), g, o->m + at, o->v + at, values + at);
 }
 
-void moe_optim_dense(const struct moe_optim *o, const struct moe_params *p, float *values, const float *g,
-                     size_t from, size_t to, float rate, float clip) {
+void moe_optim_dense(const struct moe_optim *o, const struct moe_params *p, float *values,
+                     const float *g, size_t from, size_t to, float rate, float clip) {
     (void)p;
     for (int i = 0; i < o->n_runs; i++) {
         const struct moe_optim_run *r = &o->runs[i];
@@ -95,8 +104,8 @@ void moe_optim_dense(const struct moe_optim *o, const struct moe_params *p, floa
     }
 }
 
-void moe_optim_table(const struct moe_optim *o, const struct moe_params *p, float *values, int table,
-                     const struct moe_embed_grad *g, float rate, float clip) {
+void moe_optim_table(const struct moe_optim *o, const struct moe_params *p, float *values,
+                     int table, const struct moe_embed_grad *g, float rate, float clip) {
     const struct moe_tensor *t = &p->t[o->table_tensor[table]];
     size_t dim = (size_t)g->dim;
     for (int i = 0; i < g->n; i++) {

@@ -16,8 +16,8 @@ struct moe_optim_run {
 struct moe_optim {
     enum moe_optim_kind kind;
     float beta1, beta2, eps, weight_decay;
-    int64_t step;      /* of the dense part */
-    float *m, *v;      /* [dense + tables] moments, layout of the parameters */
+    int64_t step;        /* of the dense part */
+    float *m, *v;        /* [dense + tables] moments, layout of the parameters */
     uint32_t **row_step; /* [n_tables][rows] */
     const int *table_tensor;
     int n_tables, n_runs;
@@ -30,7 +30,7 @@ void moe_optim_deinit(struct moe_optim *o);
 /* Counts a step; then any number of slices and tables, by any threads, each once. */
 void moe_optim_begin(struct moe_optim *o);
 /* Floats [from, to) of the dense part; the gradient is scaled by `clip` first. */
-void moe_optim_dense(const struct moe_optim *o, const struct moe_params *p, float *values, const float *g,
-                     size_t from, size_t to, float rate, float clip);
-void moe_optim_table(const struct moe_optim *o, const struct moe_params *p, float *values, int table,
-                     const struct moe_embed_grad *g, float rate, float clip);
+void moe_optim_dense(const struct moe_optim *o, const struct moe_params *p, float *values,
+                     const float *g, size_t from, size_t to, float rate, float clip);
+void moe_optim_table(const struct moe_optim *o, const struct moe_params *p, float *values,
+                     int table, const struct moe_embed_grad *g, float rate, float clip);

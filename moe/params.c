@@ -67,12 +67,22 @@ static void draw(const struct moe_field *f, float *v, struct rng *rng) {
     double bound = sqrt((double)f->scale * 6 / (double)(f->rows + f->cols));
     for (size_t i = 0; i < n; i++) {
         switch (f->init) {
-        case MOE_INIT_ZERO: v[i] = 0; break;
-        case MOE_INIT_ONE: v[i] = 1; break;
-        case MOE_INIT_CONST: v[i] = f->scale; break;
+        case MOE_INIT_ZERO:
+            v[i] = 0;
+            break;
+        case MOE_INIT_ONE:
+            v[i] = 1;
+            break;
+        case MOE_INIT_CONST:
+            v[i] = f->scale;
+            break;
         case MOE_INIT_HE:
-        case MOE_INIT_NORMAL: v[i] = (float)(sd * rng_normal(rng)); break;
-        case MOE_INIT_GLOROT: v[i] = (float)(bound * (2 * rng_double(rng) - 1)); break;
+        case MOE_INIT_NORMAL:
+            v[i] = (float)(sd * rng_normal(rng));
+            break;
+        case MOE_INIT_GLOROT:
+            v[i] = (float)(bound * (2 * rng_double(rng) - 1));
+            break;
         }
     }
 }

@@ -42,9 +42,9 @@ enum moe_region { MOE_DENSE, MOE_TABLE, MOE_BUFFER, MOE_REGIONS };
 struct moe_tensor {
     char name[96];
     enum moe_region region;
-    int copies;     /* experts of the group; 1 for the rest */
-    size_t stride;  /* floats of one copy: layout.floats */
-    size_t at;      /* floats from the block's start; 16-float aligned */
+    int copies;    /* experts of the group; 1 for the rest */
+    size_t stride; /* floats of one copy: layout.floats */
+    size_t at;     /* floats from the block's start; 16-float aligned */
     struct moe_layout layout;
 };
 struct moe_params {

@@ -7,19 +7,19 @@
 
 struct moe_pass {
     bool training;
-    bool exact;              /* serving: a row's result is bit-equal whatever rows are near it */
-    float dropout;           /* of hidden activations, in training */
-    float share;             /* this worker's rows / the batch's rows: weighs auxiliary losses */
-    float progress;          /* 0..1 of the planned steps, in training: for annealing */
-    struct rng *rng;         /* NULL unless training */
+    bool exact;      /* serving: a row's result is bit-equal whatever rows are near it */
+    float dropout;   /* of hidden activations, in training */
+    float share;     /* this worker's rows / the batch's rows: weighs auxiliary losses */
+    float progress;  /* 0..1 of the planned steps, in training: for annealing */
+    struct rng *rng; /* NULL unless training */
     const struct moe_batch *batch; /* raw ids, for gates that hash; may be NULL in tests */
-    double aux;              /* sum of auxiliary losses; forward passes add to it */
+    double aux;                    /* sum of auxiliary losses; forward passes add to it */
 };
 
 /* Sizes that a run's scratch is planned for. */
 struct moe_plan {
     int rows_max, groups_max;
-    bool training; /* false: what only a backward pass needs is left out */
+    bool training;   /* false: what only a backward pass needs is left out */
     int fold_fields; /* set by moe_run_bind: folded fields of a candidate */
-    int fold;      /* columns from short tables: 0 folded when that is cheaper, 1 always, -1 never */
+    int fold; /* columns from short tables: 0 folded when that is cheaper, 1 always, -1 never */
 };

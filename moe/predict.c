@@ -1,4 +1,5 @@
-/* predict.c: probabilities of many rows on the training path's forward, in blocks of whole groups. */
+/* predict.c: probabilities of many rows on the training path's forward, in blocks of whole groups.
+ */
 #include <string.h>
 #include "base/heap.h"
 #include "moe/model_impl.h"

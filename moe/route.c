@@ -16,7 +16,8 @@ struct moe_route_state *moe_route_bind(const struct moe_level *l, const struct m
     for (int i = 0; i < l->n_gates; i++) {
         const struct moe_gate_use *u = &l->gates[i];
         switch (u->gate.ops->kind) {
-        case MOE_ROUTE_WEIGHTS: break;
+        case MOE_ROUTE_WEIGHTS:
+            break;
         case MOE_ROUTE_SLOTS:
             moe_route_slots_bind(l, u, plan, s.slots ? &s.slots[i] : NULL, work);
             break;
@@ -30,10 +31,11 @@ struct moe_route_state *moe_route_bind(const struct moe_level *l, const struct m
     return out;
 }
 
-void moe_route_forward(const struct moe_level *l, const struct moe_numbers *n, const struct moe_rows *x,
-                       const struct moe_route *route, struct moe_route_state *s, struct moe_pass *pass,
-                       float *const *out) {
-    struct moe_route_pass p = {.l = l, .n = n, .x = x, .route = route, .s = s, .pass = pass, .out = out};
+void moe_route_forward(const struct moe_level *l, const struct moe_numbers *n,
+                       const struct moe_rows *x, const struct moe_route *route,
+                       struct moe_route_state *s, struct moe_pass *pass, float *const *out) {
+    struct moe_route_pass p = {
+        .l = l, .n = n, .x = x, .route = route, .s = s, .pass = pass, .out = out};
     size_t bytes = (size_t)x[0].n_rows * (size_t)l->out * sizeof(float);
     for (int m = 0; m < l->n_modules; m++)
         memset(out[m], 0, bytes);
@@ -46,11 +48,19 @@ void moe_route_forward(const struct moe_level *l, const struct moe_numbers *n, c
     }
 }
 
-void moe_route_backward(const struct moe_level *l, const struct moe_numbers *n, const struct moe_rows *x,
-                        const struct moe_route *route, struct moe_route_state *s, struct moe_pass *pass,
-                        float *const *dout, struct moe_route *droute, struct moe_rows_grad *dx) {
-    struct moe_route_pass p = {.l = l, .n = n, .x = x, .route = route, .s = s, .pass = pass,
-                               .dout = dout, .droute = droute, .dx = dx};
+void moe_route_backward(const struct moe_level *l, const struct moe_numbers *n,
+                        const struct moe_rows *x, const struct moe_route *route,
+                        struct moe_route_state *s, struct moe_pass *pass, float *const *dout,
+                        struct moe_route *droute, struct moe_rows_grad *dx) {
+    struct moe_route_pass p = {.l = l,
+                               .n = n,
+                               .x = x,
+                               .route = route,
+                               .s = s,
+                               .pass = pass,
+                               .dout = dout,
+                               .droute = droute,
+                               .dx = dx};
     for (int i = l->n_gates - 1; i >= 0; i--) {
         if (l->gates[i].gate.ops->kind == MOE_ROUTE_SLOTS)
             moe_route_slots_backward(&p, i);

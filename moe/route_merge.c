@@ -7,12 +7,14 @@
 #include "moe/route_parts.h"
 #include "moe/vec.h"
 
-static const struct moe_expert_group *group_of(const struct moe_level *l, const struct moe_gate_use *u) {
+static const struct moe_expert_group *group_of(const struct moe_level *l,
+                                               const struct moe_gate_use *u) {
     return moe_level_group(l, u->experts[0]);
 }
 
 void moe_route_merge_bind(const struct moe_level *l, const struct moe_gate_use *u,
-                          const struct moe_plan *plan, struct moe_route_merge *s, struct moe_work *work) {
+                          const struct moe_plan *plan, struct moe_route_merge *s,
+                          struct moe_work *work) {
     const struct moe_expert *e = &group_of(l, u)->expert;
     struct moe_plan own = {plan->rows_max, 1, plan->training};
     struct moe_route_merge t = {0};
@@ -87,7 +89,8 @@ static void blend_backward(const struct moe_route_pass *p, int gate, int g) {
     struct moe_route_merge *s = &p->s->merge[gate];
     size_t P = group_of(p->l, u)->expert.layout.floats, at = (size_t)g * (size_t)u->gate.n_experts;
     for (int j = 0; j < u->gate.n_experts; j++) {
-        p->droute[gate].w[at + (size_t)j] = moe_vec_dot(P, s->dw, moe_route_value(p, u->experts[j]));
+        p->droute[gate].w[at + (size_t)j] =
+            moe_vec_dot(P, s->dw, moe_route_value(p, u->experts[j]));
         moe_vec_axpy(P, p->route[gate].w[at + (size_t)j], s->dw, moe_route_grad(p, u->experts[j]));
     }
 }
@@ -117,7 +120,8 @@ void moe_route_merge_backward(const struct moe_route_pass *p, int gate) {
         memcpy(s->dy, p->dout[u->module] + (size_t)x->start[g] * d,
                (size_t)rows.n_rows * d * sizeof(float));
         memset(s->dw, 0, eg->expert.layout.floats * sizeof(float));
-        eg->expert.ops->backward(&eg->expert, s->w, &rows, s->saved, p->pass, s->y, s->dy, s->dw, &dx);
+        eg->expert.ops->backward(&eg->expert, s->w, &rows, s->saved, p->pass, s->y, s->dy, s->dw,
+                                 &dx);
         blend_backward(p, gate, g);
     }
 }

@@ -5,7 +5,8 @@
 #include "moe/route_parts.h"
 
 void moe_route_slots_bind(const struct moe_level *l, const struct moe_gate_use *u,
-                          const struct moe_plan *plan, struct moe_route_slots *s, struct moe_work *work) {
+                          const struct moe_plan *plan, struct moe_route_slots *s,
+                          struct moe_work *work) {
     int n = u->gate.n_experts;
     struct moe_route_slots t = {.per = u->gate.n_slots / n};
     size_t rows = (size_t)plan->groups_max * (size_t)t.per;
@@ -33,24 +34,28 @@ void moe_route_slots_bind(const struct moe_level *l, const struct moe_gate_use *
 /* Slots of expert j as rows: slot k of group g is row g * per + k, of group 0. */
 static struct moe_rows slot_rows(const struct moe_route_slots *s, const struct moe_rows *x, int j,
                                  const int *zero) {
-    return (struct moe_rows){.n_rows = x->n_groups * s->per, .n_groups = 1, .dc = moe_rows_columns(x),
-                             .c = s->x[j], .group = zero};
+    return (struct moe_rows){.n_rows = x->n_groups * s->per,
+                             .n_groups = 1,
+                             .dc = moe_rows_columns(x),
+                             .c = s->x[j],
+                             .group = zero};
 }
 
 /* slot inputs of expert j from the rows of group g */
-static void gather(const struct moe_route *r, const struct moe_route_slots *s, const struct moe_rows *x,
-                   int g, int j) {
+static void gather(const struct moe_route *r, const struct moe_route_slots *s,
+                   const struct moe_rows *x, int g, int j) {
     int from = x->start[g], n = x->start[g + 1] - from, d = moe_rows_columns(x);
     const float *dispatch = r->dispatch + (size_t)from * (size_t)r->n_slots + (size_t)(j * s->per);
     float *to = s->x[j] + (size_t)(g * s->per) * (size_t)d;
-    moe_gemm(1, 0, s->per, x->dc, n, dispatch, r->n_slots, x->c + (size_t)from * (size_t)x->dc, x->dc,
-             0, to + x->dq, d);
+    moe_gemm(1, 0, s->per, x->dc, n, dispatch, r->n_slots, x->c + (size_t)from * (size_t)x->dc,
+             x->dc, 0, to + x->dq, d);
     for (int k = 0; k < s->per && x->dq; k++) {
         float sum = 0;
         for (int i = 0; i < n; i++)
             sum += dispatch[(size_t)i * (size_t)r->n_slots + (size_t)k];
         for (int c = 0; c < x->dq; c++)
-            to[(size_t)k * (size_t)d + (size_t)c] = sum * x->q[(size_t)g * (size_t)x->dq + (size_t)c];
+            to[(size_t)k * (size_t)d + (size_t)c] =
+                sum * x->q[(size_t)g * (size_t)x->dq + (size_t)c];
     }
 }
 
@@ -70,8 +75,8 @@ void moe_route_slots_forward(const struct moe_route_pass *p, int gate) {
         for (int g = 0; g < x->n_groups; g++) {
             int from = x->start[g], n = x->start[g + 1] - from;
             moe_gemm(0, 0, n, d, s->per,
-                     r->combine + (size_t)from * (size_t)r->n_slots + (size_t)(j * s->per), r->n_slots,
-                     s->y[j] + (size_t)(g * s->per) * (size_t)d, d, 1,
+                     r->combine + (size_t)from * (size_t)r->n_slots + (size_t)(j * s->per),
+                     r->n_slots, s->y[j] + (size_t)(g * s->per) * (size_t)d, d, 1,
                      p->out[u->module] + (size_t)from * (size_t)d, d);
         }
     }
@@ -84,8 +89,8 @@ static void gather_backward(const struct moe_route *r, struct moe_route *dr,
     int from = x->start[g], n = x->start[g + 1] - from, d = moe_rows_columns(x), slots = r->n_slots;
     size_t at = (size_t)from * (size_t)slots + (size_t)(j * s->per);
     const float *dslot = s->dx[j] + (size_t)(g * s->per) * (size_t)d;
-    moe_gemm(0, 1, n, s->per, x->dc, x->c + (size_t)from * (size_t)x->dc, x->dc, dslot + x->dq, d, 0,
-             dr->dispatch + at, slots);
+    moe_gemm(0, 1, n, s->per, x->dc, x->c + (size_t)from * (size_t)x->dc, x->dc, dslot + x->dq, d,
+             0, dr->dispatch + at, slots);
     if (dx->c)
         moe_gemm(0, 0, n, x->dc, s->per, r->dispatch + at, slots, dslot + x->dq, d, 1,
                  dx->c + (size_t)from * (size_t)x->dc, x->dc);
@@ -117,8 +122,8 @@ void moe_route_slots_backward(const struct moe_route_pass *p, int gate) {
             int from = x->start[g], n = x->start[g + 1] - from;
             size_t at = (size_t)from * (size_t)r->n_slots + (size_t)(j * s->per);
             size_t slot = (size_t)(g * s->per) * (size_t)d;
-            moe_gemm(1, 0, s->per, d, n, r->combine + at, r->n_slots, dout + (size_t)from * (size_t)d,
-                     d, 0, s->dy[j] + slot, d);
+            moe_gemm(1, 0, s->per, d, n, r->combine + at, r->n_slots,
+                     dout + (size_t)from * (size_t)d, d, 0, s->dy[j] + slot, d);
             moe_gemm(0, 1, n, s->per, d, dout + (size_t)from * (size_t)d, d, s->y[j] + slot, d, 0,
                      dr->combine + at, r->n_slots);
         }
@@ -126,7 +131,8 @@ void moe_route_slots_backward(const struct moe_route_pass *p, int gate) {
         struct moe_rows_grad dslot = {.c = s->dx[j]};
         memset(s->dx[j], 0, (size_t)rows.n_rows * (size_t)rows.dc * sizeof(float));
         eg->expert.ops->backward(&eg->expert, moe_route_value(p, u->experts[j]), &rows, s->saved[j],
-                                 p->pass, s->y[j], s->dy[j], moe_route_grad(p, u->experts[j]), &dslot);
+                                 p->pass, s->y[j], s->dy[j], moe_route_grad(p, u->experts[j]),
+                                 &dslot);
         for (int g = 0; g < x->n_groups; g++)
             gather_backward(r, dr, s, x, g, j, &p->dx[eg->source]);
     }

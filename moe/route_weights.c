@@ -101,7 +101,8 @@ static struct moe_rows rows_of(const struct moe_route_pass *p, int e) {
         size_t n = (size_t)all->fold->part[1].n;
         some.fold_c = p->s->fold;
         for (int i = 0; i < x->n; i++)
-            memcpy(p->s->fold + (size_t)i * n, all->fold_c + (size_t)x->row[i] * n, n * sizeof(int));
+            memcpy(p->s->fold + (size_t)i * n, all->fold_c + (size_t)x->row[i] * n,
+                   n * sizeof(int));
     }
     return some;
 }
@@ -182,10 +183,11 @@ static void expert_backward(const struct moe_route_pass *p, int e) {
         some.c = p->s->dxc;
         memset(some.c, 0, (size_t)x->n * dc * sizeof(float));
     }
-    g->expert.ops->backward(&g->expert, moe_route_value(p, e), &rows, x->saved, p->pass, x->y, x->dy,
-                            moe_route_grad(p, e), &some);
+    g->expert.ops->backward(&g->expert, moe_route_value(p, e), &rows, x->saved, p->pass, x->y,
+                            x->dy, moe_route_grad(p, e), &some);
     for (int i = 0; scatter && i < x->n; i++)
-        moe_vec_add(dc - from, some.c + (size_t)i * dc + from, dx->c + (size_t)x->row[i] * dc + from);
+        moe_vec_add(dc - from, some.c + (size_t)i * dc + from,
+                    dx->c + (size_t)x->row[i] * dc + from);
 }
 
 void moe_route_weights_backward(const struct moe_route_pass *p) {

@@ -13,24 +13,24 @@ struct moe_fold;
 struct moe_rows {
     int n_rows, n_groups;
     int dq, dc;
-    const float *q;    /* [n_groups x dq] */
-    const float *c;    /* [n_rows x dc] */
-    const int *group;  /* [n_rows] the row's group, ascending; never NULL */
-    const int *start;  /* [n_groups + 1] first row of each group; NULL for a selection of rows */
+    const float *q;     /* [n_groups x dq] */
+    const float *c;     /* [n_rows x dc] */
+    const int *group;   /* [n_rows] the row's group, ascending; never NULL */
+    const int *start;   /* [n_groups + 1] first row of each group; NULL for a selection of rows */
     int q_from, c_from; /* columns before these need no gradient (plain numbers) */
     /* Columns that products take from tables (fold.h); NULL: none. Then q and c hold them only if
      * something in the model reads rows other than through moe_linear_*. */
     const struct moe_fold *fold;
     const int *fold_q, *fold_c; /* [n_groups x fields of q], [n_rows x fields of c] rows of P; NULL:
                                  * this part is not folded */
-    bool q_ready;      /* serving: products of the query part are in the scratch already */
+    bool q_ready;               /* serving: products of the query part are in the scratch already */
 };
 static inline int moe_rows_columns(const struct moe_rows *x) { return x->dq + x->dc; }
 
 /* Where the gradient of rows goes: added to, columns as in the rows. NULL: nobody needs it. */
 struct moe_rows_grad {
-    float *q; /* [n_groups x dq] */
-    float *c; /* [n_rows x dc] */
+    float *q;   /* [n_groups x dq] */
+    float *c;   /* [n_rows x dc] */
     bool fresh; /* c is not added to but set: allowed where dq is 0 and nothing is folded */
 };
 

@@ -23,7 +23,8 @@ static bool whole(const struct node *n, size_t *out) {
     return true;
 }
 
-static enum status parse_shape(const struct node *shape, const char *name, struct moe_st_tensor *t) {
+static enum status parse_shape(const struct node *shape, const char *name,
+                               struct moe_st_tensor *t) {
     if (!shape || shape->type != NODE_LIST || shape->n > MOE_ST_DIMS_MAX)
         return fail(STATUS_DATA_LOSS, "%s: tensor '%s': bad shape", name, t->name);
     t->count = 1;
@@ -37,8 +38,8 @@ static enum status parse_shape(const struct node *shape, const char *name, struc
     return STATUS_OK;
 }
 
-static enum status parse_tensor(const struct node *n, struct slice data, const char *name, size_t *at,
-                                struct moe_st_tensor *t) {
+static enum status parse_tensor(const struct node *n, struct slice data, const char *name,
+                                size_t *at, struct moe_st_tensor *t) {
     const struct node *type, *range;
     size_t from, to;
     int k = 0;
@@ -46,7 +47,8 @@ static enum status parse_tensor(const struct node *n, struct slice data, const c
     if (n->type != NODE_MAP)
         return fail(STATUS_DATA_LOSS, "%s: tensor '%s': not a description", name, t->name);
     type = node_get(n, "dtype");
-    while (k < N_TYPES && !(type && type->type == NODE_STRING && slice_is(type->text, types[k].word)))
+    while (k < N_TYPES &&
+           !(type && type->type == NODE_STRING && slice_is(type->text, types[k].word)))
         k++;
     if (k == N_TYPES)
         return fail(STATUS_DATA_LOSS, "%s: tensor '%s': unknown dtype", name, t->name);
@@ -55,14 +57,15 @@ static enum status parse_tensor(const struct node *n, struct slice data, const c
     range = node_get(n, "data_offsets");
     if (!range || range->type != NODE_LIST || range->n != 2 || !whole(range->first, &from) ||
         !whole(range->first->next, &to) || from > to || to > data.n)
-        return fail(STATUS_DATA_LOSS, "%s: tensor '%s': data_offsets beyond the file's %zu bytes of data",
-                    name, t->name, data.n);
+        return fail(STATUS_DATA_LOSS,
+                    "%s: tensor '%s': data_offsets beyond the file's %zu bytes of data", name,
+                    t->name, data.n);
     if (from != *at)
-        return fail(STATUS_DATA_LOSS, "%s: tensor '%s': begins at byte %zu of the data, not at %zu", name,
-                    t->name, from, *at);
+        return fail(STATUS_DATA_LOSS, "%s: tensor '%s': begins at byte %zu of the data, not at %zu",
+                    name, t->name, from, *at);
     if (to - from != t->count * types[k].bytes)
-        return fail(STATUS_DATA_LOSS, "%s: tensor '%s': %zu bytes do not fit its shape", name, t->name,
-                    to - from);
+        return fail(STATUS_DATA_LOSS, "%s: tensor '%s': %zu bytes do not fit its shape", name,
+                    t->name, to - from);
     t->data = data.p + from;
     t->bytes = to - from;
     *at = to;
@@ -78,13 +81,15 @@ static enum status parse_meta(const struct node *n, const char *name) {
     return STATUS_OK;
 }
 
-enum status moe_st_parse(struct slice bytes, const char *name, struct arena *a, struct moe_st *out) {
+enum status moe_st_parse(struct slice bytes, const char *name, struct arena *a,
+                         struct moe_st *out) {
     struct cursor c = cursor_of(bytes.p, bytes.n);
     uint64_t length = cursor_u64(&c);
     struct node *root;
     struct moe_st st = {0};
     if (c.bad || length > bytes.n - 8 || length > MOE_ST_HEADER_MAX)
-        return fail(STATUS_DATA_LOSS, "%s: %zu bytes, cut short or not a model file", name, bytes.n);
+        return fail(STATUS_DATA_LOSS, "%s: %zu bytes, cut short or not a model file", name,
+                    bytes.n);
     if (node_parse_json(a, (struct slice){bytes.p + 8, length}, name, &root) != STATUS_OK)
         return fail_in(STATUS_DATA_LOSS, "header");
     if (root->type != NODE_MAP)
@@ -102,7 +107,8 @@ enum status moe_st_parse(struct slice bytes, const char *name, struct arena *a, 
         st.n++;
     }
     if (at != data.n)
-        return fail(STATUS_DATA_LOSS, "%s: %zu bytes of data, of which tensors use %zu", name, data.n, at);
+        return fail(STATUS_DATA_LOSS, "%s: %zu bytes of data, of which tensors use %zu", name,
+                    data.n, at);
     *out = st;
     return STATUS_OK;
 }
@@ -133,7 +139,8 @@ void moe_st_put_meta(struct moe_st_writer *w, const char *key, const char *value
     json_cstr(&w->json, value);
 }
 
-void moe_st_put(struct moe_st_writer *w, const char *name, const size_t *dims, int n_dims, const float *v) {
+void moe_st_put(struct moe_st_writer *w, const char *name, const size_t *dims, int n_dims,
+                const float *v) {
     size_t count = 1, from = w->data.n;
     if (w->in_meta)
         json_object_end(&w->json);

@@ -6,10 +6,20 @@
 #include "base/node.h"
 #include "base/status.h"
 
-#define MOE_ST_DIMS_MAX 8
+#define MOE_ST_DIMS_MAX   8
 #define MOE_ST_HEADER_MAX ((size_t)64 << 20)
 
-enum moe_st_type { MOE_ST_F32, MOE_ST_BF16, MOE_ST_F16, MOE_ST_F64, MOE_ST_I64, MOE_ST_I32, MOE_ST_U8, MOE_ST_I8, MOE_ST_BOOL };
+enum moe_st_type {
+    MOE_ST_F32,
+    MOE_ST_BF16,
+    MOE_ST_F16,
+    MOE_ST_F64,
+    MOE_ST_I64,
+    MOE_ST_I32,
+    MOE_ST_U8,
+    MOE_ST_I8,
+    MOE_ST_BOOL
+};
 
 struct moe_st_tensor {
     const char *name;
@@ -28,8 +38,9 @@ struct moe_st {
 
 /* Borrows `bytes`; the rest lives in the arena. DATA_LOSS "name: what, where". */
 enum status moe_st_parse(struct slice bytes, const char *name, struct arena *a, struct moe_st *out);
-const struct moe_st_tensor *moe_st_find(const struct moe_st *s, const char *name); /* NULL: absent */
-const char *moe_st_meta(const struct moe_st *s, const char *key);                  /* NULL: absent */
+const struct moe_st_tensor *moe_st_find(const struct moe_st *s,
+                                        const char *name);        /* NULL: absent */
+const char *moe_st_meta(const struct moe_st *s, const char *key); /* NULL: absent */
 
 /* Writing: metadata pairs, then tensors of F32, in order. */
 struct moe_st_writer {
@@ -39,5 +50,6 @@ struct moe_st_writer {
 };
 void moe_st_begin(struct moe_st_writer *w);
 void moe_st_put_meta(struct moe_st_writer *w, const char *key, const char *value);
-void moe_st_put(struct moe_st_writer *w, const char *name, const size_t *dims, int n_dims, const float *v);
+void moe_st_put(struct moe_st_writer *w, const char *name, const size_t *dims, int n_dims,
+                const float *v);
 enum status moe_st_end(struct moe_st_writer *w, const char *path); /* writes atomically, frees */

@@ -24,7 +24,8 @@ enum status moe_scorer_new(const struct moe_model *m, const struct moe_scorer_co
     void *state = NULL;
     int i = 0, known = 0;
     if (conf->rows_max < 1)
-        return fail(STATUS_INVALID_ARGUMENT, "scorer: rows_max %d; at least one row", conf->rows_max);
+        return fail(STATUS_INVALID_ARGUMENT, "scorer: rows_max %d; at least one row",
+                    conf->rows_max);
     for (; moe_scorer_paths[i]; i++) {
         if (forced && *forced && strcmp(forced, moe_scorer_paths[i]->name) != 0)
             continue;
@@ -55,7 +56,9 @@ void moe_scorer_free(struct moe_scorer *s) {
     s->ops->close(s->state);
     heap_free(s);
 }
-size_t moe_scorer_scratch_bytes(const struct moe_scorer *s) { return s->ops->scratch_bytes(s->state); }
+size_t moe_scorer_scratch_bytes(const struct moe_scorer *s) {
+    return s->ops->scratch_bytes(s->state);
+}
 const char *moe_scorer_path(const struct moe_scorer *s) { return s->ops->label(s->state); }
 void moe_scorer_score(const struct moe_scorer *s, const struct moe_batch *b, void *scratch,
                       float *probabilities) {

@@ -12,7 +12,8 @@ struct moe_scorer_path_ops {
     void (*close)(void *state);
     const char *(*label)(const void *state); /* "avx512-bf16" */
     size_t (*scratch_bytes)(const void *state);
-    void (*score)(const void *state, const struct moe_batch *b, void *scratch, float *probabilities);
+    void (*score)(const void *state, const struct moe_batch *b, void *scratch,
+                  float *probabilities);
 };
 
 #define SCORER_PATH(name) extern const struct moe_scorer_path_ops moe_scorer_path_##name;

@@ -20,7 +20,8 @@ struct reference {
 
 static size_t padded(size_t floats) { return (floats + 15) & ~(size_t)15; }
 
-static enum status ref_open(const struct moe_model *m, const struct moe_scorer_conf *conf, void **out) {
+static enum status ref_open(const struct moe_model *m, const struct moe_scorer_conf *conf,
+                            void **out) {
     if (conf->precision != MOE_FP32)
         return fail(STATUS_UNIMPLEMENTED, "scorer: the reference path is fp32 only");
     struct reference *s = HEAP_NEW(struct reference);
@@ -44,7 +45,8 @@ static size_t ref_scratch_bytes(const void *state) {
 }
 
 /* Rows [from, from + n) of the request. */
-static struct moe_batch block_of(const struct reference *s, const struct moe_batch *b, int from, int n) {
+static struct moe_batch block_of(const struct reference *s, const struct moe_batch *b, int from,
+                                 int n) {
     struct moe_batch out = *b;
     out.group = NULL;
     out.n_rows = n;
@@ -55,7 +57,8 @@ static struct moe_batch block_of(const struct reference *s, const struct moe_bat
     return out;
 }
 
-static void ref_score(const void *state, const struct moe_batch *b, void *scratch, float *probabilities) {
+static void ref_score(const void *state, const struct moe_batch *b, void *scratch,
+                      float *probabilities) {
     const struct reference *s = state;
     float *memory = scratch, *p = memory + s->run_floats;
     size_t T = (size_t)s->m->n_tasks, rows = (size_t)b->n_rows;

@@ -16,52 +16,70 @@
 #include "moe/vec.h"
 
 const struct conf_item moe_train_items[] = {
-    CONF_INT(struct moe_train_conf, epochs, "epochs", "10", 0, 100000, "epochs", "passes over the training rows, at most"),
-    CONF_INT(struct moe_train_conf, batch_rows, "batch_rows", "1024", 1, 1000000, "rows", "rows of a mini-batch; a request's rows stay together"),
-    CONF_INT(struct moe_train_conf, seed, "seed", "1", 0, 9007199254740992.0, NULL, "of initial values, shuffling, dropout and gates' noise"),
-    CONF_INT(struct moe_train_conf, threads, "threads", "1", 1, 64, "threads", "workers that share each batch; results depend on the number, not on timing"),
-    CONF_INT(struct moe_train_conf, patience, "patience", "3", 0, 100000, "epochs", "stop after so many epochs without a better validation loss; 0: never"),
-    CONF_FLOAT(struct moe_train_conf, rate, "rate", "0.001", 0, 10, NULL, "learning rate after warm-up"),
-    CONF_FLOAT(struct moe_train_conf, weight_decay, "weight_decay", "0.0001", 0, 10, NULL, "of matrices and embeddings; adamw: decoupled"),
-    CONF_FLOAT(struct moe_train_conf, clip, "clip", "0", 0, 1e9, NULL, "greatest norm of a step's gradient; 0: no limit"),
-    CONF_FLOAT(struct moe_train_conf, pairwise, "pairwise", "0", 0, 1000, NULL,
-               "weight of a pairwise loss between rows of one user (or other group key), beside the "
-               "cross-entropy; 0: off"),
-    CONF_FLOAT(struct moe_train_conf, validation, "validation", "0.1", 0, 0.9, NULL, "last share of the groups by time, held out to choose the epoch"),
-    CONF_FLOAT(struct moe_train_conf, embed_rate, "embed_rate", "1", 0, 1000, NULL, "learning rate of embeddings, as a multiple of rate"),
-    CONF_FLOAT(struct moe_train_conf, dropout, "dropout", "0", 0, 0.9, NULL, "share of activations of experts and towers dropped in training"),
-    CONF_FLOAT(struct moe_train_conf, warmup, "warmup", "0.05", 0, 1, NULL, "share of the steps with a rising learning rate"),
-    CONF_FLOAT(struct moe_train_conf, ema, "ema", "0", 0, 0.99999, NULL, "decay of the averaged weights that are kept in place of the last ones; 0: off"),
-    CONF_ENUM(struct moe_train_conf, optimizer, "optimizer", "adamw", MOE_OPTIM_CHOICES, "rule of a step"),
-    CONF_ENUM(struct moe_train_conf, schedule, "schedule", "cosine", MOE_SCHEDULE_CHOICES, "learning rate after warm-up"),
-    CONF_BOOL(struct moe_train_conf, prior_bias, "prior_bias", "true", "towers start at the log-odds of their task in the training rows"),
+    CONF_INT(struct moe_train_conf, epochs, "epochs", "10", 0, 100000, "epochs",
+             "passes over the training rows, at most"),
+    CONF_INT(struct moe_train_conf, batch_rows, "batch_rows", "1024", 1, 1000000, "rows",
+             "rows of a mini-batch; a request's rows stay together"),
+    CONF_INT(struct moe_train_conf, seed, "seed", "1", 0, 9007199254740992.0, NULL,
+             "of initial values, shuffling, dropout and gates' noise"),
+    CONF_INT(struct moe_train_conf, threads, "threads", "1", 1, 64, "threads",
+             "workers that share each batch; results depend on the number, not on timing"),
+    CONF_INT(struct moe_train_conf, patience, "patience", "3", 0, 100000, "epochs",
+             "stop after so many epochs without a better validation loss; 0: never"),
+    CONF_FLOAT(struct moe_train_conf, rate, "rate", "0.001", 0, 10, NULL,
+               "learning rate after warm-up"),
+    CONF_FLOAT(struct moe_train_conf, weight_decay, "weight_decay", "0.0001", 0, 10, NULL,
+               "of matrices and embeddings; adamw: decoupled"),
+    CONF_FLOAT(struct moe_train_conf, clip, "clip", "0", 0, 1e9, NULL,
+               "greatest norm of a step's gradient; 0: no limit"),
+    CONF_FLOAT(
+        struct moe_train_conf, pairwise, "pairwise", "0", 0, 1000, NULL,
+        "weight of a pairwise loss between rows of one user (or other group key), beside the "
+        "cross-entropy; 0: off"),
+    CONF_FLOAT(struct moe_train_conf, validation, "validation", "0.1", 0, 0.9, NULL,
+               "last share of the groups by time, held out to choose the epoch"),
+    CONF_FLOAT(struct moe_train_conf, embed_rate, "embed_rate", "1", 0, 1000, NULL,
+               "learning rate of embeddings, as a multiple of rate"),
+    CONF_FLOAT(struct moe_train_conf, dropout, "dropout", "0", 0, 0.9, NULL,
+               "share of activations of experts and towers dropped in training"),
+    CONF_FLOAT(struct moe_train_conf, warmup, "warmup", "0.05", 0, 1, NULL,
+               "share of the steps with a rising learning rate"),
+    CONF_FLOAT(struct moe_train_conf, ema, "ema", "0", 0, 0.99999, NULL,
+               "decay of the averaged weights that are kept in place of the last ones; 0: off"),
+    CONF_ENUM(struct moe_train_conf, optimizer, "optimizer", "adamw", MOE_OPTIM_CHOICES,
+              "rule of a step"),
+    CONF_ENUM(struct moe_train_conf, schedule, "schedule", "cosine", MOE_SCHEDULE_CHOICES,
+              "learning rate after warm-up"),
+    CONF_BOOL(struct moe_train_conf, prior_bias, "prior_bias", "true",
+              "towers start at the log-odds of their task in the training rows"),
     CONF_END};
 
-#define EMA_EVERY 8          /* steps from one averaging to the next */
-#define RUN 8                /* groups of one user that stand together for a pairwise loss */
-#define FIT_ROWS_MAX 262144  /* rows that encoders are fitted on, evenly spread */
+#define EMA_EVERY    8      /* steps from one averaging to the next */
+#define RUN          8      /* groups of one user that stand together for a pairwise loss */
+#define FIT_ROWS_MAX 262144 /* rows that encoders are fitted on, evenly spread */
 
 /* All that moe_train keeps while it runs. */
 struct training {
     const struct moe_examples *x;
     const struct moe_train_conf *conf;
-    int *first;         /* [n_groups + 1] first row of each group */
-    int *train, *held;  /* groups */
-    int *user;          /* [n_groups] number of the group's key, when rows of a user go together */
+    int *first;        /* [n_groups + 1] first row of each group */
+    int *train, *held; /* groups */
+    int *user;         /* [n_groups] number of the group's key, when rows of a user go together */
     int n_users;
     int n_train, n_held, train_rows, held_rows, group_rows_max;
     struct moe_model *m;
     struct moe_trainer trainer;
-    float *ema;         /* [dense + tables] or NULL */
-    float *best;        /* [all floats] of the kept epoch */
-    float *held_p;      /* [held_rows x n_tasks] logits of the validation rows */
+    float *ema;    /* [dense + tables] or NULL */
+    float *best;   /* [all floats] of the kept epoch */
+    float *held_p; /* [held_rows x n_tasks] logits of the validation rows */
     float *held_y, *held_w;
     int *held_group;
     struct progress progress;
-    double *auc;        /* [n_tasks] */
+    double *auc; /* [n_tasks] */
 };
 
-/* --- rows and splits --------------------------------------------------------------------------- */
+/* --- rows and splits ---------------------------------------------------------------------------
+ */
 
 struct by_time {
     int64_t time_us;
@@ -103,21 +121,21 @@ static enum status split(struct training *t) {
     }
     heap_free(order);
     if (t->train_rows == 0)
-        return fail(STATUS_FAILED_PRECONDITION, "no rows to train on: %d groups, of which %d are held out",
-                    n, t->n_held);
+        return fail(STATUS_FAILED_PRECONDITION,
+                    "no rows to train on: %d groups, of which %d are held out", n, t->n_held);
     if (r != x->n_rows)
         return fail(STATUS_INTERNAL, "examples: rows are not in the order of their groups");
     return STATUS_OK;
 }
 
 /* Fits a side's encoders to an even spread of its training rows. */
-static void fit(const struct training *t, int side, unsigned kinds, const struct moe_numbers_conf *c,
-                struct moe_encode *out) {
+static void fit(const struct training *t, int side, unsigned kinds,
+                const struct moe_numbers_conf *c, struct moe_encode *out) {
     const struct moe_examples *x = t->x;
     int columns = side == MOE_QUERY ? x->inputs.query_columns : x->inputs.cand_columns;
     int total = side == MOE_QUERY ? t->n_train : t->train_rows, n = 0;
     int take = total < FIT_ROWS_MAX ? total : FIT_ROWS_MAX;
-    float *rows = HEAP_ARRAY(float, (size_t)take * (size_t)columns + 1);
+    float *rows = HEAP_ARRAY(float, (size_t)take *(size_t)columns + 1);
     int64_t seen = 0;
     for (int i = 0; i < t->n_train; i++) {
         int g = t->train[i], from = side == MOE_QUERY ? g : t->first[g];
@@ -176,12 +194,14 @@ static void weigh_tasks(struct training *t) {
         const struct moe_tower *w = &t->m->towers[k];
         bool chance = moe_loss_is_probability(&t->m->task_loss[k]);
         if (t->conf->prior_bias && (p < 1 || !chance))
-            moe_params_at(&t->m->params, t->m->params.v, w->tensor, 0)[w->mlp.b[w->mlp.n_layers - 1]] =
+            moe_params_at(&t->m->params, t->m->params.v, w->tensor,
+                          0)[w->mlp.b[w->mlp.n_layers - 1]] =
                 chance ? (float)log(p / (1 - p)) : (float)(positive / (known > 0 ? known : 1));
     }
 }
 
-/* --- validation ---------------------------------------------------------------------------------- */
+/* --- validation ----------------------------------------------------------------------------------
+ */
 
 /* Logits of groups in runs of consecutive ones, by worker 0's scratch. */
 static void predict_held(struct training *t, const float *v) {
@@ -189,7 +209,8 @@ static void predict_held(struct training *t, const float *v) {
     size_t T = (size_t)t->x->n_tasks, done = 0;
     for (int i = 0, j; i < t->n_held; i = j) {
         int rows = 0;
-        for (j = i; j < t->n_held && j - i < t->trainer.groups_max && t->held[j] == t->held[i] + (j - i);
+        for (j = i;
+             j < t->n_held && j - i < t->trainer.groups_max && t->held[j] == t->held[i] + (j - i);
              j++) {
             int more = t->first[t->held[j] + 1] - t->first[t->held[j]];
             if (rows + more > t->trainer.rows_max && j > i)
@@ -224,14 +245,14 @@ static double validate(struct training *t, const float *v) {
     }
     heap_free(p);
     heap_free(y);
-    return moe_loss_tasks(n, T, t->m->task_loss, t->held_p, t->held_y, t->held_w, t->held_group, scale,
-                          NULL, NULL);
+    return moe_loss_tasks(n, T, t->m->task_loss, t->held_p, t->held_y, t->held_w, t->held_group,
+                          scale, NULL, NULL);
 }
 
 static void keep_held_labels(struct training *t) {
     size_t T = (size_t)t->x->n_tasks, at = 0;
-    t->held_p = HEAP_ARRAY(float, (size_t)t->held_rows * T + 1);
-    t->held_y = HEAP_ARRAY(float, (size_t)t->held_rows * T + 1);
+    t->held_p = HEAP_ARRAY(float, (size_t)t->held_rows *T + 1);
+    t->held_y = HEAP_ARRAY(float, (size_t)t->held_rows *T + 1);
     t->held_w = HEAP_ARRAY(float, t->held_rows + 1);
     t->held_group = HEAP_ARRAY(int, t->held_rows + 1);
     for (int i = 0; i < t->n_held; i++) {
@@ -244,7 +265,8 @@ static void keep_held_labels(struct training *t) {
     }
 }
 
-/* --- epochs -------------------------------------------------------------------------------------- */
+/* --- epochs --------------------------------------------------------------------------------------
+ */
 
 MOE_CLONES static void average(size_t n, float keep, const float *restrict v, float *restrict ema) {
     for (size_t i = 0; i < n; i++)
@@ -336,9 +358,10 @@ static enum status run_epoch(struct training *t, int epoch, double *loss) {
         to = batch_end(t, t->train, from);
         double l = moe_trainer_step(&t->trainer, t->train + from, to - from);
         if (!isfinite(l))
-            return fail(STATUS_FAILED_PRECONDITION,
-                        "epoch %d, batch %d: the loss is not finite; lower rate (now %g) or set clip",
-                        epoch + 1, batches + 1, t->conf->rate);
+            return fail(
+                STATUS_FAILED_PRECONDITION,
+                "epoch %d, batch %d: the loss is not finite; lower rate (now %g) or set clip",
+                epoch + 1, batches + 1, t->conf->rate);
         sum += l;
         update_ema(t);
         progress_at(&t->progress, t->progress.done + t->trainer.n_rows);
@@ -367,7 +390,8 @@ static enum status run_epochs(struct training *t, struct moe_train_report *repor
         if (status != STATUS_OK)
             break;
         snapshot(t, now);
-        held = t->held_rows ? validate(t, now) : -epoch; /* nothing held out: the last is the best */
+        held =
+            t->held_rows ? validate(t, now) : -epoch; /* nothing held out: the last is the best */
         report->epochs_run = epoch + 1;
         if (!isfinite(held)) {
             status = fail(STATUS_FAILED_PRECONDITION, "epoch %d: the validation loss is not finite",
@@ -392,16 +416,16 @@ static enum status run_epochs(struct training *t, struct moe_train_report *repor
 static void training_deinit(struct training *t) {
     if (t->trainer.workers)
         moe_trainer_deinit(&t->trainer);
-    void *all[] = {t->first, t->train, t->held, t->user, t->ema, t->best, t->held_p, t->held_y, t->held_w,
-                   t->held_group, t->auc};
+    void *all[] = {t->first,  t->train,  t->held,   t->user,       t->ema, t->best,
+                   t->held_p, t->held_y, t->held_w, t->held_group, t->auc};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         heap_free(all[i]);
 }
 
 static enum status train(struct training *t, int quiet, struct moe_train_report *report) {
     const struct moe_params *p = &t->m->params;
-    int batch_max = t->group_rows_max > t->conf->batch_rows ? t->group_rows_max
-                                                            : (int)t->conf->batch_rows;
+    int batch_max =
+        t->group_rows_max > t->conf->batch_rows ? t->group_rows_max : (int)t->conf->batch_rows;
     moe_trainer_init(&t->trainer, t->m, t->x, t->conf, t->first, batch_max, t->group_rows_max,
                      count_batches(t) * t->conf->epochs);
     weigh_tasks(t);
@@ -419,9 +443,8 @@ static enum status train(struct training *t, int quiet, struct moe_train_report 
     enum status status = run_epochs(t, report);
     progress_end(&t->progress);
     report->seconds = (double)(clock_mono_us() - start) * 1e-6;
-    report->rows_per_s = report->seconds > 0
-                             ? (double)t->train_rows * report->epochs_run / report->seconds
-                             : 0;
+    report->rows_per_s =
+        report->seconds > 0 ? (double)t->train_rows * report->epochs_run / report->seconds : 0;
     return status;
 }
 
@@ -434,8 +457,9 @@ static void calibrate(struct training *t) {
 }
 
 enum status moe_train(const struct node *spec, const char *file, const struct moe_task_spec *tasks,
-                      const struct moe_examples *examples, const struct moe_train_conf *conf, int quiet,
-                      struct arena *a, struct moe_train_report *report, struct moe_model **out) {
+                      const struct moe_examples *examples, const struct moe_train_conf *conf,
+                      int quiet, struct arena *a, struct moe_train_report *report,
+                      struct moe_model **out) {
     struct training t = {.x = examples, .conf = conf};
     *report = (struct moe_train_report){.train_loss = NAN, .validation_loss = NAN};
     report->validation_auc = ARENA_ARRAY(a, double, examples->n_tasks);

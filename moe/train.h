@@ -8,7 +8,8 @@
 
 struct moe_train_conf {
     int64_t epochs, batch_rows, seed, threads, patience;
-    double rate, weight_decay, clip, pairwise, validation; /* validation: last share of the groups by time */
+    double rate, weight_decay, clip, pairwise,
+        validation; /* validation: last share of the groups by time */
     double embed_rate, dropout, warmup, ema;
     int optimizer, schedule; /* enum moe_optim_kind, enum moe_schedule */
     bool prior_bias;         /* towers start at the tasks' log-odds */
@@ -32,8 +33,9 @@ struct moe_task_spec {
     struct moe_loss_conf loss; /* zero: cross-entropy */
 };
 enum status moe_train(const struct node *spec, const char *file, const struct moe_task_spec *tasks,
-                      const struct moe_examples *examples, const struct moe_train_conf *conf, int quiet,
-                      struct arena *a, struct moe_train_report *report, struct moe_model **out);
+                      const struct moe_examples *examples, const struct moe_train_conf *conf,
+                      int quiet, struct arena *a, struct moe_train_report *report,
+                      struct moe_model **out);
 
 /* Probabilities (or numbers, of tasks with such a loss) of all rows on the training path's forward.
  * out [n_rows x n_tasks]. */

@@ -37,9 +37,13 @@ static void gather(struct moe_worker *w, int from, int to) {
             w->key[rows + i] = x->group_key[g];
         rows += n;
     }
-    w->batch = (struct moe_batch){.n_groups = to - from, .n_rows = (int)rows, .query = w->query,
-                                  .query_ids = w->query_ids, .cand = w->cand,
-                                  .cand_ids = w->cand_ids, .group = w->group};
+    w->batch = (struct moe_batch){.n_groups = to - from,
+                                  .n_rows = (int)rows,
+                                  .query = w->query,
+                                  .query_ids = w->query_ids,
+                                  .cand = w->cand,
+                                  .cand_ids = w->cand_ids,
+                                  .group = w->group};
 }
 
 static void differentiate(struct moe_worker *w) {
@@ -47,7 +51,8 @@ static void differentiate(struct moe_worker *w) {
     const struct moe_model *m = t->m;
     struct rng rng;
     float scale[64];
-    rng_init(&rng, hash_mix(hash_mix((uint64_t)t->conf->seed, (uint64_t)t->optim.step), (uint64_t)w->index));
+    rng_init(&rng, hash_mix(hash_mix((uint64_t)t->conf->seed, (uint64_t)t->optim.step),
+                            (uint64_t)w->index));
     gather(w, t->share[w->index], t->share[w->index + 1]);
     memset(w->g, 0, moe_params_dense(&m->params) * sizeof *w->g);
     memset(w->stats, 0, m->n_stats * sizeof *w->stats);
@@ -58,8 +63,11 @@ static void differentiate(struct moe_worker *w) {
         return;
     for (int i = 0; i < m->n_tasks; i++)
         scale[i] = (float)((double)t->scale[i] / t->rows_weight);
-    struct moe_pass pass = {.training = true, .dropout = (float)t->conf->dropout, .rng = &rng,
-                            .share = (float)w->batch.n_rows / (float)t->n_rows, .batch = &w->batch,
+    struct moe_pass pass = {.training = true,
+                            .dropout = (float)t->conf->dropout,
+                            .rng = &rng,
+                            .share = (float)w->batch.n_rows / (float)t->n_rows,
+                            .batch = &w->batch,
                             .progress = (float)t->optim.step / (float)t->steps_planned};
     struct moe_numbers n = {&m->params, m->params.v, w->g, w->stats};
     moe_forward(m, m->params.v, &w->batch, w->run, &pass, false);
@@ -74,7 +82,8 @@ static void differentiate(struct moe_worker *w) {
     w->loss += pass.aux;
 }
 
-/* --- after all workers have their gradients ---------------------------------------------------- */
+/* --- after all workers have their gradients ----------------------------------------------------
+ */
 
 static size_t bound(size_t n, int part, int parts) {
     return part == parts ? n : (n * (size_t)part / (size_t)parts) & ~(size_t)15;
@@ -84,7 +93,8 @@ static size_t bound(size_t n, int part, int parts) {
 static void reduce(struct moe_worker *w) {
     struct moe_trainer *t = w->trainer;
     size_t dense = moe_params_dense(&t->m->params);
-    size_t from = bound(dense, w->index, t->n_workers), to = bound(dense, w->index + 1, t->n_workers);
+    size_t from = bound(dense, w->index, t->n_workers),
+           to = bound(dense, w->index + 1, t->n_workers);
     float *g = t->workers[0].g;
     for (int k = 1; k < t->n_workers; k++)
         moe_vec_add(to - from, t->workers[k].g + from, g + from);
@@ -106,10 +116,9 @@ static void after_step(struct moe_trainer *t) {
         for (int k = 0; k < m->levels[i].n_gates; k++) {
             const struct moe_gate_use *u = &m->levels[i].gates[k];
             if (u->gate.ops->after_step)
-                u->gate.ops->after_step(&u->gate, stats + u->stats_at,
-                                        u->buffer < 0 ? NULL
-                                                      : moe_params_at(&m->params, m->params.v,
-                                                                      u->buffer, 0));
+                u->gate.ops->after_step(
+                    &u->gate, stats + u->stats_at,
+                    u->buffer < 0 ? NULL : moe_params_at(&m->params, m->params.v, u->buffer, 0));
         }
 }
 
@@ -162,7 +171,8 @@ static void *work(void *arg) {
     }
 }
 
-/* --- life ---------------------------------------------------------------------------------------- */
+/* --- life ----------------------------------------------------------------------------------------
+ */
 
 static void worker_init(struct moe_worker *w, struct moe_trainer *t, int index) {
     const struct moe_inputs *in = &t->x->inputs;
@@ -173,11 +183,11 @@ static void worker_init(struct moe_worker *w, struct moe_trainer *t, int index) 
     w->index = index;
     w->memory = heap_alloc_aligned(moe_run_floats(m, &plan) * sizeof(float));
     w->run = moe_run_bind(m, &plan, w->memory);
-    w->query = HEAP_ARRAY(float, groups * (size_t)in->query_columns + 1);
+    w->query = HEAP_ARRAY(float, groups *(size_t)in->query_columns + 1);
     w->query_ids = HEAP_ARRAY(uint32_t, groups * (size_t)in->query_slots + 1);
-    w->cand = HEAP_ARRAY(float, rows * (size_t)in->cand_columns + 1);
+    w->cand = HEAP_ARRAY(float, rows *(size_t)in->cand_columns + 1);
     w->cand_ids = HEAP_ARRAY(uint32_t, rows * (size_t)in->cand_slots + 1);
-    w->labels = HEAP_ARRAY(float, rows * (size_t)m->n_tasks + 1);
+    w->labels = HEAP_ARRAY(float, rows *(size_t)m->n_tasks + 1);
     w->weight = HEAP_ARRAY(float, rows + 1);
     w->group = HEAP_ARRAY(int, rows + 1);
     w->key = t->conf->pairwise > 0 ? HEAP_ARRAY(uint64_t, rows + 1) : NULL;
@@ -192,7 +202,7 @@ static void worker_deinit(struct moe_worker *w) {
     for (int i = 0; i < w->trainer->m->inputs.n_tables; i++)
         moe_embed_grad_deinit(&w->embed[i]);
     void *all[] = {w->memory, w->query, w->query_ids, w->cand, w->cand_ids, w->labels,
-                   w->weight, w->group, w->key, w->g, w->stats, w->embed};
+                   w->weight, w->group, w->key,       w->g,    w->stats,    w->embed};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         heap_free(all[i]);
 }
@@ -201,7 +211,11 @@ void moe_trainer_init(struct moe_trainer *t, struct moe_model *m, const struct m
                       const struct moe_train_conf *conf, const int *first, int batch_rows_max,
                       int group_rows_max, int64_t steps_planned) {
     int n = (int)conf->threads;
-    *t = (struct moe_trainer){.m = m, .x = x, .conf = conf, .first = first, .n_workers = n,
+    *t = (struct moe_trainer){.m = m,
+                              .x = x,
+                              .conf = conf,
+                              .first = first,
+                              .n_workers = n,
                               .steps_planned = steps_planned > 0 ? steps_planned : 1};
     t->rows_max = n == 1 ? batch_rows_max : batch_rows_max / n + group_rows_max + 1;
     if (t->rows_max > batch_rows_max)
@@ -212,8 +226,8 @@ void moe_trainer_init(struct moe_trainer *t, struct moe_model *m, const struct m
     t->workers = HEAP_ARRAY(struct moe_worker, n);
     for (int i = 0; i < m->n_tasks; i++)
         t->scale[i] = m->task_weight[i];
-    moe_optim_init(&t->optim, (enum moe_optim_kind)conf->optimizer, (float)conf->weight_decay, &m->params,
-                   m->table_tensor, m->inputs.n_tables);
+    moe_optim_init(&t->optim, (enum moe_optim_kind)conf->optimizer, (float)conf->weight_decay,
+                   &m->params, m->table_tensor, m->inputs.n_tables);
     for (int i = 0; i < n; i++)
         worker_init(&t->workers[i], t, i);
     if (n > 1)
@@ -245,9 +259,12 @@ static double rate_at(const struct moe_train_conf *c, int64_t step, int64_t plan
     double done = (at - warm) / fmax(1, (double)planned - warm);
     done = done > 1 ? 1 : done;
     switch ((enum moe_schedule)c->schedule) {
-    case MOE_COSINE: return c->rate * 0.5 * (1 + cos(3.14159265358979323846 * done));
-    case MOE_LINEAR: return c->rate * (1 - done);
-    case MOE_CONSTANT: break;
+    case MOE_COSINE:
+        return c->rate * 0.5 * (1 + cos(3.14159265358979323846 * done));
+    case MOE_LINEAR:
+        return c->rate * (1 - done);
+    case MOE_CONSTANT:
+        break;
     }
     return c->rate;
 }

@@ -22,9 +22,9 @@ struct moe_worker {
     float *query, *cand, *labels, *weight; /* as in struct moe_batch and moe_examples */
     uint32_t *query_ids, *cand_ids;
     int *group;
-    uint64_t *key; /* [rows] of the row's group; NULL: nobody needs it */
-    float *g;      /* [dense] */
-    float *stats;  /* [n_stats] */
+    uint64_t *key;                /* [rows] of the row's group; NULL: nobody needs it */
+    float *g;                     /* [dense] */
+    float *stats;                 /* [n_stats] */
     struct moe_embed_grad *embed; /* [n_tables] */
     double loss, squares;
     double task_loss[64]; /* sums over the rows, without the tasks' weights */
@@ -34,8 +34,8 @@ struct moe_trainer {
     struct moe_model *m;
     const struct moe_examples *x;
     const struct moe_train_conf *conf;
-    const int *first;     /* [n_groups + 1] first row of each group */
-    float *scale;         /* [n_tasks] weight / share of the rows in the task's sample space */
+    const int *first; /* [n_groups + 1] first row of each group */
+    float *scale;     /* [n_tasks] weight / share of the rows in the task's sample space */
     struct moe_optim optim;
     struct moe_worker *workers;
     int n_workers, rows_max, groups_max;

@@ -49,9 +49,15 @@ MOE_CLONES static void gelu(size_t n, const float *x, float *y) {
 }
 void moe_vec_act(enum moe_act act, size_t n, const float *x, float *y) {
     switch (act) {
-    case MOE_ACT_RELU: relu(n, x, y); return;
-    case MOE_ACT_SILU: silu(n, x, y); return;
-    case MOE_ACT_GELU: gelu(n, x, y); return;
+    case MOE_ACT_RELU:
+        relu(n, x, y);
+        return;
+    case MOE_ACT_SILU:
+        silu(n, x, y);
+        return;
+    case MOE_ACT_GELU:
+        gelu(n, x, y);
+        return;
     case MOE_ACT_NONE:
         if (x != y)
             memcpy(y, x, n * sizeof *y);
@@ -76,10 +82,17 @@ MOE_CLONES static void gelu_grad(size_t n, const float *x, float *dy) {
 }
 void moe_vec_act_grad(enum moe_act act, size_t n, const float *kept, float *dy) {
     switch (act) {
-    case MOE_ACT_RELU: relu_grad(n, kept, dy); return;
-    case MOE_ACT_SILU: silu_grad(n, kept, dy); return;
-    case MOE_ACT_GELU: gelu_grad(n, kept, dy); return;
-    case MOE_ACT_NONE: return;
+    case MOE_ACT_RELU:
+        relu_grad(n, kept, dy);
+        return;
+    case MOE_ACT_SILU:
+        silu_grad(n, kept, dy);
+        return;
+    case MOE_ACT_GELU:
+        gelu_grad(n, kept, dy);
+        return;
+    case MOE_ACT_NONE:
+        return;
     }
 }
 
@@ -122,7 +135,8 @@ void moe_vec_softmax_grad(int rows, int n, const float *y, const float *dy, floa
     }
 }
 
-MOE_CLONES static void dropout(size_t n, uint32_t below, float keep, uint32_t a, uint32_t b, float *y) {
+MOE_CLONES static void dropout(size_t n, uint32_t below, float keep, uint32_t a, uint32_t b,
+                               float *y) {
     for (size_t i = 0; i < n; i++) {
         uint32_t h = (uint32_t)i * 0x9E3779B9u + a; /* murmur3's finisher over a counter */
         h = (h ^ (h >> 16)) * 0x85EBCA6Bu;

@@ -40,9 +40,10 @@ void moe_vec_softmax_grad(int rows, int n, const float *y, const float *dy, floa
  * index), so the same call masks the gradient. */
 void moe_vec_dropout(size_t n, float rate, uint64_t key, float *y);
 
-void moe_vec_add(size_t n, const float *x, float *y);             /* y += x */
-void moe_vec_axpy(size_t n, float a, const float *x, float *y);   /* y += a x */
-void moe_vec_fill_rows(int rows, int n, const float *b, float *y); /* every row of y [rows x n] = b [n] */
+void moe_vec_add(size_t n, const float *x, float *y);           /* y += x */
+void moe_vec_axpy(size_t n, float a, const float *x, float *y); /* y += a x */
+void moe_vec_fill_rows(int rows, int n, const float *b,
+                       float *y); /* every row of y [rows x n] = b [n] */
 /* y[r] = q[group[r]]; q [groups x n], y [rows x n] */
 void moe_vec_spread(int rows, int n, const float *q, const int *group, float *y);
 /* q[group[r]] += y[r] */

@@ -34,12 +34,12 @@ static enum status shape(struct moe_expert *e, struct conf_place place, struct a
 static void *bind(const struct moe_expert *e, const struct moe_plan *plan, struct moe_work *work) {
     return moe_mlp_bind(e->shape, e->dq, plan, work);
 }
-static void forward(const struct moe_expert *e, const float *w, const struct moe_rows *x, void *saved,
-                    struct moe_pass *pass, float *y) {
+static void forward(const struct moe_expert *e, const float *w, const struct moe_rows *x,
+                    void *saved, struct moe_pass *pass, float *y) {
     moe_mlp_forward(e->shape, w, x, saved, pass, y);
 }
-static void backward(const struct moe_expert *e, const float *w, const struct moe_rows *x, void *saved,
-                     const struct moe_pass *pass, const float *y, float *dy, float *dw,
+static void backward(const struct moe_expert *e, const float *w, const struct moe_rows *x,
+                     void *saved, const struct moe_pass *pass, const float *y, float *dy, float *dw,
                      const struct moe_rows_grad *dx) {
     moe_mlp_backward(e->shape, w, x, saved, pass, y, dy, dw, dx);
 }

@@ -62,8 +62,8 @@ static void drop(struct moe_route *r, double rate, struct rng *rng) {
     }
 }
 
-static void forward(const struct moe_gate *g, const struct moe_gate_io *io, const struct moe_rows *x,
-                    struct moe_pass *pass, struct moe_route *route) {
+static void forward(const struct moe_gate *g, const struct moe_gate_io *io,
+                    const struct moe_rows *x, struct moe_pass *pass, struct moe_route *route) {
     const struct conf *c = g->conf;
     const struct saved *s = io->saved;
     int n = g->n_experts;
@@ -80,9 +80,9 @@ static void forward(const struct moe_gate *g, const struct moe_gate_io *io, cons
 }
 
 /* Dropping and renormalising is a softmax over the kept ones, so its gradient is the same. */
-static void backward(const struct moe_gate *g, const struct moe_gate_io *io, const struct moe_rows *x,
-                     struct moe_pass *pass, const struct moe_route *route, struct moe_route *d,
-                     float *dw, float *stats, const struct moe_rows_grad *dx) {
+static void backward(const struct moe_gate *g, const struct moe_gate_io *io,
+                     const struct moe_rows *x, struct moe_pass *pass, const struct moe_route *route,
+                     struct moe_route *d, float *dw, float *stats, const struct moe_rows_grad *dx) {
     const struct conf *c = g->conf;
     const struct saved *s = io->saved;
     int n = g->n_experts;

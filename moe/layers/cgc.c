@@ -6,7 +6,8 @@ struct conf {
     int64_t shared, own;
 };
 static const struct conf_item items[] = {
-    CONF_INT(struct conf, shared, "shared", "4", 0, 256, "experts", "experts that all tasks may use"),
+    CONF_INT(struct conf, shared, "shared", "4", 0, 256, "experts",
+             "experts that all tasks may use"),
     CONF_INT(struct conf, own, "own", "2", 0, 64, "experts", "experts of each task alone"),
     CONF_END};
 

@@ -4,9 +4,9 @@
 struct conf {
     int64_t experts;
 };
-static const struct conf_item items[] = {
-    CONF_INT(struct conf, experts, "experts", "8", 1, 256, "experts", "experts that all tasks share"),
-    CONF_END};
+static const struct conf_item items[] = {CONF_INT(struct conf, experts, "experts", "8", 1, 256,
+                                                  "experts", "experts that all tasks share"),
+                                         CONF_END};
 
 static enum status build(const void *conf, struct moe_build *b) {
     const struct conf *c = conf;

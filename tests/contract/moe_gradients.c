@@ -28,8 +28,8 @@ static const char *expert_settings(const char *kind) {
 
 static void spec(char *out, size_t n, const char *shape, const char *gate, const char *expert) {
     char parts[512], layers[1024];
-    snprintf(parts, sizeof parts, "\"expert\":{\"kind\":\"%s\"%s},\"gate\":{\"kind\":\"%s\"}", expert,
-             expert_settings(expert), gate);
+    snprintf(parts, sizeof parts, "\"expert\":{\"kind\":\"%s\"%s},\"gate\":{\"kind\":\"%s\"}",
+             expert, expert_settings(expert), gate);
     snprintf(layers, sizeof layers, shape, parts);
     snprintf(out, n,
              "{\"numbers\":{\"encode\":[\"value\",\"ple\"],\"bins\":4},\"layers\":%s,"
@@ -37,8 +37,8 @@ static void spec(char *out, size_t n, const char *shape, const char *gate, const
              layers);
 }
 
-/* A gate that blends needs experts with numbers, of one input, so per-task experts of level 1 and up
- * are out. */
+/* A gate that blends needs experts with numbers, of one input, so per-task experts of level 1 and
+ * up are out. */
 static bool possible(const struct moe_gate_ops *g, const struct moe_expert_ops *e, int shape) {
     if (g->kind == MOE_ROUTE_MERGE && strcmp(e->name, "identity") == 0)
         return false;
@@ -46,7 +46,9 @@ static bool possible(const struct moe_gate_ops *g, const struct moe_expert_ops *
 }
 
 static int fold_all;
-static void each_with(uint64_t seed, void (*run)(struct fixture *f, const struct moe_gate_ops *g, const char *what),
+static void each_with(uint64_t seed,
+                      void (*run)(struct fixture *f, const struct moe_gate_ops *g,
+                                  const char *what),
                       int groups, int rows, int tasks) {
     for (int g = 0; moe_gates[g]; g++)
         for (int e = 0; moe_experts[e]; e++)
@@ -65,8 +67,8 @@ static void each_with(uint64_t seed, void (*run)(struct fixture *f, const struct
                 fix_close(&f);
             }
 }
-static void each(void (*run)(struct fixture *f, const struct moe_gate_ops *g, const char *what), int groups,
-                 int rows, int tasks) {
+static void each(void (*run)(struct fixture *f, const struct moe_gate_ops *g, const char *what),
+                 int groups, int rows, int tasks) {
     each_with(3, run, groups, rows, tasks);
 }
 
@@ -75,7 +77,8 @@ static void each(void (*run)(struct fixture *f, const struct moe_gate_ops *g, co
 #define SEEDS 4
 static int unlucky, checked;
 
-static void check_gradient(struct fixture *f, const struct moe_gate_ops *g, const char *what, float dropout) {
+static void check_gradient(struct fixture *f, const struct moe_gate_ops *g, const char *what,
+                           float dropout) {
     char worst[128] = "";
     double tolerance = g->flags & MOE_GATE_SPARSE ? 3e-2 : 3e-3;
     double error = fix_gradient_error(f, dropout, 5e-3, worst);
@@ -94,7 +97,8 @@ static void gradient(struct fixture *f, const struct moe_gate_ops *g, const char
 static void gradient_dropout(struct fixture *f, const struct moe_gate_ops *g, const char *what) {
     check_gradient(f, g, what, 0.3f);
 }
-static void gradients_of(void (*run)(struct fixture *f, const struct moe_gate_ops *g, const char *what),
+static void gradients_of(void (*run)(struct fixture *f, const struct moe_gate_ops *g,
+                                     const char *what),
                          int groups, int rows, int tasks) {
     unlucky = checked = 0;
     for (uint64_t seed = 3; seed < 3 + SEEDS; seed++)
@@ -110,8 +114,8 @@ static void test_one_of_everything(void) { gradients_of(gradient, 1, 1, 1); }
 /* The negative control: a softmax gate whose backward pass is 5 % off must be found. */
 static void wrong_backward(const struct moe_gate *g, const struct moe_gate_io *io,
                            const struct moe_rows *x, struct moe_pass *pass,
-                           const struct moe_route *route, struct moe_route *d, float *dw, float *stats,
-                           const struct moe_rows_grad *dx) {
+                           const struct moe_route *route, struct moe_route *d, float *dw,
+                           float *stats, const struct moe_rows_grad *dx) {
     moe_gate_softmax.backward(g, io, x, pass, route, d, dw, stats, dx);
     for (size_t i = 0; i < g->params.floats; i++)
         dw[i] *= 1.05f;
@@ -143,8 +147,11 @@ static void independence(struct fixture *f, const struct moe_gate_ops *g, const 
     memcpy(all, f->run->logits, sizeof(float) * (size_t)(n * T));
     for (int r = 0; r < n; r++) {
         int q = f->group[r];
-        struct moe_batch one = {.n_groups = 1, .n_rows = 1, .query = f->query + q * 3,
-                                .query_ids = f->query_ids + q, .cand = f->cand + r * 4,
+        struct moe_batch one = {.n_groups = 1,
+                                .n_rows = 1,
+                                .query = f->query + q * 3,
+                                .query_ids = f->query_ids + q,
+                                .cand = f->cand + r * 4,
                                 .cand_ids = f->cand_ids + r * 4};
         struct moe_pass alone = {.batch = &one};
         moe_forward(f->m, f->m->params.v, &one, f->run, &alone, false);
@@ -236,7 +243,8 @@ static void test_folded_columns(void) {
                 for (size_t i = 0; i < (size_t)p->t[t].copies * p->t[t].stride; i++) {
                     size_t k = p->t[t].at + i;
                     most = fmaxf(most, fabsf(f[0].g[k]));
-                    worst = !(fabsf(f[0].g[k] - f[1].g[k]) <= worst) ? fabsf(f[0].g[k] - f[1].g[k]) : worst;
+                    worst = !(fabsf(f[0].g[k] - f[1].g[k]) <= worst) ? fabsf(f[0].g[k] - f[1].g[k])
+                                                                     : worst;
                 }
             if (!(worst <= 1e-5f + 1e-4f * most))
                 printf("\n    %s x %s: off by %g of %g\n", moe_gates[g]->name, moe_experts[e]->name,
@@ -258,7 +266,7 @@ static void test_folded_gradients(void) {
     fold_all = 0;
 }
 
-SUITE("moe_gradients", TEST(test_folded_columns), TEST(test_folded_gradients),
-      TEST(test_gradients), TEST(test_gradients_with_dropout),
-      TEST(test_one_of_everything), TEST(test_the_check_can_fail), TEST(test_rows_are_independent),
+SUITE("moe_gradients", TEST(test_folded_columns), TEST(test_folded_gradients), TEST(test_gradients),
+      TEST(test_gradients_with_dropout), TEST(test_one_of_everything),
+      TEST(test_the_check_can_fail), TEST(test_rows_are_independent),
       TEST(test_same_seed_same_result), TEST(test_nothing_starts_dead))

@@ -10,8 +10,8 @@
 #include "moe/loss.h"
 #include "moe/model_impl.h"
 
-#define FIX_GROUPS 6
-#define FIX_ROWS_MAX 64
+#define FIX_GROUPS    6
+#define FIX_ROWS_MAX  64
 #define FIX_TASKS_MAX 4
 
 struct fixture {
@@ -37,13 +37,21 @@ static const struct moe_table_spec fix_tables[] = {{"city", 9, 3}, {"item", 17, 
 static const char *const fix_tasks[] = {"click", "like", "buy", "share"};
 
 static inline struct moe_inputs fix_inputs(void) {
-    return (struct moe_inputs){.query_columns = 3, .cand_columns = 4, .query_names = fix_query_names,
-                               .cand_names = fix_cand_names, .query_slots = 1, .cand_slots = 4,
-                               .ids = fix_ids, .n_ids = 3, .tables = fix_tables, .n_tables = 2};
+    return (struct moe_inputs){.query_columns = 3,
+                               .cand_columns = 4,
+                               .query_names = fix_query_names,
+                               .cand_names = fix_cand_names,
+                               .query_slots = 1,
+                               .cand_slots = 4,
+                               .ids = fix_ids,
+                               .n_ids = 3,
+                               .tables = fix_tables,
+                               .n_tables = 2};
 }
 
 /* n_rows rows in n_groups groups of uneven size; NaNs, missing ids and masked labels included. */
-static inline void fix_batch(struct fixture *f, int n_groups, int n_rows, int n_tasks, uint64_t seed) {
+static inline void fix_batch(struct fixture *f, int n_groups, int n_rows, int n_tasks,
+                             uint64_t seed) {
     struct rng r;
     rng_init(&r, seed);
     for (int i = 0; i < n_groups * 3; i++)
@@ -66,13 +74,18 @@ static inline void fix_batch(struct fixture *f, int n_groups, int n_rows, int n_
         }
     for (int i = 0; i < n_rows * n_tasks; i++)
         f->labels[i] = rng_below(&r, 6) ? (float)rng_below(&r, 2) : NAN;
-    f->batch = (struct moe_batch){.n_groups = n_groups, .n_rows = n_rows, .query = f->query,
-                                  .query_ids = f->query_ids, .cand = f->cand, .cand_ids = f->cand_ids,
+    f->batch = (struct moe_batch){.n_groups = n_groups,
+                                  .n_rows = n_rows,
+                                  .query = f->query,
+                                  .query_ids = f->query_ids,
+                                  .cand = f->cand,
+                                  .cand_ids = f->cand_ids,
                                   .group = f->group};
 }
 
 /* Encoders fitted to the batch, a model from a JSON spec, drawn numbers, a run for training. */
-static inline enum status fix_open(struct fixture *f, const char *spec_json, int n_tasks, uint64_t seed) {
+static inline enum status fix_open(struct fixture *f, const char *spec_json, int n_tasks,
+                                   uint64_t seed) {
     struct node *spec;
     struct moe_numbers_conf numbers;
     struct moe_encode encode[MOE_SIDES] = {0};
@@ -83,7 +96,8 @@ static inline enum status fix_open(struct fixture *f, const char *spec_json, int
     TRY(moe_spec_encodings(&numbers, "spec", &kinds));
     moe_encode_fit(&encode[0], kinds, (float)numbers.clip, (int)numbers.bins, f->query,
                    f->batch.n_groups, 3);
-    moe_encode_fit(&encode[1], kinds, (float)numbers.clip, (int)numbers.bins, f->cand, f->batch.n_rows, 4);
+    moe_encode_fit(&encode[1], kinds, (float)numbers.clip, (int)numbers.bins, f->cand,
+                   f->batch.n_rows, 4);
     f->inputs = fix_inputs();
     TRY(moe_model_build(spec, "spec", &f->inputs, fix_tasks, n_tasks, encode, 0, &f->m));
     moe_params_init(&f->m->params, seed);
@@ -126,8 +140,12 @@ static inline double fix_loss(struct fixture *f, const float *v, float dropout, 
     struct rng rng;
     float scale[FIX_TASKS_MAX] = {0.05f, 0.03f, 0.04f, 0.02f};
     rng_init(&rng, 99);
-    struct moe_pass pass = {.training = true, .dropout = dropout, .share = 1, .progress = 0.5f,
-                            .rng = &rng, .batch = &f->batch};
+    struct moe_pass pass = {.training = true,
+                            .dropout = dropout,
+                            .share = 1,
+                            .progress = 0.5f,
+                            .rng = &rng,
+                            .batch = &f->batch};
     moe_forward(f->m, v, &f->batch, f->run, &pass, false);
     double loss = moe_loss_bce(f->batch.n_rows, f->m->n_tasks, f->run->logits, f->labels, f->weight,
                                scale, f->run->dlogits);
@@ -148,8 +166,9 @@ static inline double fix_loss(struct fixture *f, const float *v, float dropout, 
     return loss + pass.aux;
 }
 
-/* Which experts every row got and which it likes best, as a hash: between two points with the same choices, top-k and the
- * like are smooth; across a change they jump and differences mean nothing. */
+/* Which experts every row got and which it likes best, as a hash: between two points with the same
+ * choices, top-k and the like are smooth; across a change they jump and differences mean nothing.
+ */
 static inline uint64_t fix_choices(const struct fixture *f) {
     uint64_t h = 1;
     for (int l = 0; l < f->m->n_levels; l++)
@@ -170,8 +189,8 @@ static inline uint64_t fix_choices(const struct fixture *f) {
 
 /* |analytic - central difference| along u at tensor `t`, or -1 when choices changed however short
  * the step. Rounding of the loss is given 1.5e-7. */
-static inline double fix_direction_error(struct fixture *f, float dropout, double h, int t, const float *u,
-                                         double want, uint64_t choices, float *v) {
+static inline double fix_direction_error(struct fixture *f, float dropout, double h, int t,
+                                         const float *u, double want, uint64_t choices, float *v) {
     struct moe_params *p = &f->m->params;
     size_t at = p->t[t].at, size = (size_t)p->t[t].copies * p->t[t].stride;
     for (int tries = 0; tries < 6; tries++, h /= 2) {
@@ -196,10 +215,12 @@ static inline double fix_direction_error(struct fixture *f, float dropout, doubl
  * ReLU's kink may spoil one. */
 #define FIX_DIRECTIONS 15
 #define FIX_UNDECIDED  (-1.0) /* no direction without a change of choices, for some tensor */
-static inline double fix_gradient_error(struct fixture *f, float dropout, double h, char *worst_name) {
+static inline double fix_gradient_error(struct fixture *f, float dropout, double h,
+                                        char *worst_name) {
     struct moe_params *p = &f->m->params;
     size_t n = moe_params_floats(p);
-    float *v = heap_alloc_aligned((n + 1) * sizeof(float)), *g = heap_alloc_aligned((n + 1) * sizeof(float));
+    float *v = heap_alloc_aligned((n + 1) * sizeof(float)),
+          *g = heap_alloc_aligned((n + 1) * sizeof(float));
     float *u = heap_alloc_aligned((n + 1) * sizeof(float));
     double worst = 0;
     bool undecided = false;
@@ -220,7 +241,8 @@ static inline double fix_gradient_error(struct fixture *f, float dropout, double
         for (int k = 0; k < FIX_DIRECTIONS && got < 5; k++) {
             double length = 0, want = 0;
             for (size_t i = 0; i < size; i++) {
-                u[i] = (float)(rng_normal(&r) / sqrt((double)size) + (norm > 0 ? g[at + i] / norm : 0));
+                u[i] = (float)(rng_normal(&r) / sqrt((double)size) +
+                               (norm > 0 ? g[at + i] / norm : 0));
                 length += (double)u[i] * (double)u[i];
             }
             for (size_t i = 0; i < size; i++) {

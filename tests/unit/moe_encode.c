@@ -96,8 +96,10 @@ static void test_pooling_and_gradient(void) {
         moe_params_at(&p, p.v, tensor, 0)[i] = (float)i;
     struct moe_embed_input input = {1, 3, 0, 2, 1}; /* slots 1..3, columns 1..2 */
     struct moe_embed_side side = {4, 1, &input};
-    uint32_t ids[] = {9, 2, 0, 4, /* mean of rows 2 and 4 */ 9, 0, 0, 0, /* none */
-                      9, 3, 3, 3, 9, 6, 0, 0 /* beyond the table: row 1 + 6 % 4 */};
+    uint32_t ids[] = {9, 2, 0, 4, /* mean of rows 2 and 4 */ 9,
+                      0, 0, 0, /* none */
+                      9, 3, 3, 3, 9,
+                      6, 0, 0 /* beyond the table: row 1 + 6 % 4 */};
     float x[4 * 3], dx[4 * 3] = {0, 1, 2, 0, 7, 7, 0, 3, 3, 0, 5, 5};
     memset(x, 0, sizeof x);
     moe_embed_forward(&side, &p, p.v, &tensor, ids, 4, x, 3);

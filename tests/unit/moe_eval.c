@@ -86,10 +86,11 @@ static void test_ndcg(void) {
     CU_ASSERT_DOUBLE_EQUAL(moe_ndcg(best, 4, 4), 1, 0);
     CU_ASSERT_DOUBLE_EQUAL(moe_ndcg(gains, 4, 1), 0, 0);
     CU_ASSERT_DOUBLE_EQUAL(moe_ndcg(gains, 4, 99), moe_ndcg(gains, 4, 4), 0);
-    CU_ASSERT(isnan(moe_ndcg(none, 3, 3)) && isnan(moe_ndcg(gains, 0, 3)) && isnan(moe_ndcg(gains, 4, 0)));
+    CU_ASSERT(isnan(moe_ndcg(none, 3, 3)) && isnan(moe_ndcg(gains, 0, 3)) &&
+              isnan(moe_ndcg(gains, 4, 0)));
     float graded[] = {1, 3};
     CU_ASSERT_DOUBLE_EQUAL(moe_ndcg(graded, 2, 2), (1 + 3 / log2(3)) / (3 + 1 / log2(3)), 1e-9);
 }
 
-SUITE("moe_eval", TEST(test_auc), TEST(test_auc_undefined), TEST(test_auc_by_pairs), TEST(test_auc_grouped),
-      TEST(test_logloss), TEST(test_calibration), TEST(test_ndcg))
+SUITE("moe_eval", TEST(test_auc), TEST(test_auc_undefined), TEST(test_auc_by_pairs),
+      TEST(test_auc_grouped), TEST(test_logloss), TEST(test_calibration), TEST(test_ndcg))

@@ -49,11 +49,14 @@ static struct moe_table_spec tables[2] = {{"city", 0, 0}, {"item", 0, 0}};
 static const char *const names[] = {"a", "b", "c", "d"};
 
 static void read_batch(struct golden *g) {
-    int groups = (int)get(g, "batch", "n_groups")->number, rows = (int)get(g, "batch", "n_rows")->number;
+    int groups = (int)get(g, "batch", "n_groups")->number,
+        rows = (int)get(g, "batch", "n_rows")->number;
     const struct node *t = get(g, "tables", NULL)->first;
     g->inputs = (struct moe_inputs){.query_columns = get(g, "batch", "query")->n / groups,
                                     .cand_columns = get(g, "batch", "cand")->n / rows,
-                                    .query_names = names, .cand_names = names, .ids = ids,
+                                    .query_names = names,
+                                    .cand_names = names,
+                                    .ids = ids,
                                     .tables = tables};
     for (int i = 0; t; t = t->next, i++) {
         tables[i].rows = (uint32_t)node_get(t, "rows")->number;
@@ -62,7 +65,8 @@ static void read_batch(struct golden *g) {
         g->inputs.query_slots = 1;
         g->inputs.cand_slots = 3;
     }
-    g->batch = (struct moe_batch){.n_groups = groups, .n_rows = rows,
+    g->batch = (struct moe_batch){.n_groups = groups,
+                                  .n_rows = rows,
                                   .query = floats(g, get(g, "batch", "query")),
                                   .cand = floats(g, get(g, "batch", "cand")),
                                   .query_ids = whole(g, get(g, "batch", "query_ids")),
@@ -84,7 +88,8 @@ static void read_tasks(struct golden *g) {
 }
 
 /* Visits every tensor by its name in the model file. */
-static void each(struct golden *g, void (*visit)(struct golden *g, const char *name, float *v, float *d, size_t n)) {
+static void each(struct golden *g,
+                 void (*visit)(struct golden *g, const char *name, float *v, float *d, size_t n)) {
     const struct moe_params *p = &g->m->params;
     for (int i = 0; i < p->n; i++) {
         const struct moe_tensor *t = &p->t[i];
@@ -131,8 +136,8 @@ static double step(struct golden *g) {
     for (int i = 0; i < g->inputs.n_tables; i++)
         moe_embed_grad_clear(&g->embed[i]);
     moe_forward(g->m, g->m->params.v, &g->batch, g->run, &pass, false);
-    double loss = moe_loss_bce(g->batch.n_rows, g->n_tasks, g->run->logits, g->labels, g->weight, g->scale,
-                               g->run->dlogits);
+    double loss = moe_loss_bce(g->batch.n_rows, g->n_tasks, g->run->logits, g->labels, g->weight,
+                               g->scale, g->run->dlogits);
     moe_backward(g->m, &n, &g->batch, g->run, &pass, g->embed);
     for (int i = 0; i < g->inputs.n_tables; i++)
         for (int k = 0; k < g->embed[i].n; k++)
@@ -156,9 +161,12 @@ static void open(struct golden *g, const char *name) {
     buf_deinit(&text);
     read_batch(g);
     read_tasks(g);
-    moe_encode_fit(&encode[0], MOE_ENC_VALUE, 100, 2, g->batch.query, g->batch.n_groups, g->inputs.query_columns);
-    moe_encode_fit(&encode[1], MOE_ENC_VALUE, 100, 2, g->batch.cand, g->batch.n_rows, g->inputs.cand_columns);
-    if (!CHECK_OK(moe_model_build(get(g, "spec", NULL), name, &g->inputs, g->tasks, g->n_tasks, encode, 0, &g->m)))
+    moe_encode_fit(&encode[0], MOE_ENC_VALUE, 100, 2, g->batch.query, g->batch.n_groups,
+                   g->inputs.query_columns);
+    moe_encode_fit(&encode[1], MOE_ENC_VALUE, 100, 2, g->batch.cand, g->batch.n_rows,
+                   g->inputs.cand_columns);
+    if (!CHECK_OK(moe_model_build(get(g, "spec", NULL), name, &g->inputs, g->tasks, g->n_tasks,
+                                  encode, 0, &g->m)))
         abort();
     struct moe_plan plan = {g->batch.n_rows, g->batch.n_groups, true};
     g->memory = heap_alloc_aligned(moe_run_floats(g->m, &plan) * sizeof(float));
@@ -190,9 +198,11 @@ static void golden(const char *name) {
     each(&g, compare);
 
     struct moe_optim o;
-    float decay = (float)get(&g, "weight_decay", NULL)->number, rate = (float)get(&g, "rate", NULL)->number;
+    float decay = (float)get(&g, "weight_decay", NULL)->number,
+          rate = (float)get(&g, "rate", NULL)->number;
     bool adamw = slice_is(get(&g, "optimizer", NULL)->text, "adamw");
-    moe_optim_init(&o, adamw ? MOE_ADAMW : MOE_ADAM, decay, &g.m->params, g.m->table_tensor, g.inputs.n_tables);
+    moe_optim_init(&o, adamw ? MOE_ADAMW : MOE_ADAM, decay, &g.m->params, g.m->table_tensor,
+                   g.inputs.n_tables);
     int i = 0;
     for (const struct node *n = get(&g, "curve", NULL)->first; n; n = n->next, i++) {
         double now = step(&g);
@@ -200,7 +210,8 @@ static void golden(const char *name) {
             printf("\n    %s: loss of step %d is %.9g, not %.9g\n", name, i, now, n->number);
         CU_ASSERT(fabs(now - n->number) < 2e-5 * n->number);
         moe_optim_begin(&o);
-        moe_optim_dense(&o, &g.m->params, g.m->params.v, g.g, 0, moe_params_dense(&g.m->params), rate, 1);
+        moe_optim_dense(&o, &g.m->params, g.m->params.v, g.g, 0, moe_params_dense(&g.m->params),
+                        rate, 1);
         for (int t = 0; t < g.inputs.n_tables; t++)
             moe_optim_table(&o, &g.m->params, g.m->params.v, t, &g.embed[t], rate, 1);
     }

@@ -7,9 +7,10 @@
 #include "tests/support/moe_fixture.h"
 #include "tests/support/suite.h"
 
-static const char spec[] = "{\"numbers\":{\"encode\":[\"value\",\"log\",\"quantile\",\"ple\"],\"bins\":4},"
-                           "\"layers\":[{\"kind\":\"ple\",\"levels\":2,\"shared\":2,\"own\":1,"
-                           "\"expert\":{\"hidden\":[5],\"out\":4}}],\"wide\":true,\"cross\":1,\"cross_rank\":3}";
+static const char spec[] =
+    "{\"numbers\":{\"encode\":[\"value\",\"log\",\"quantile\",\"ple\"],\"bins\":4},"
+    "\"layers\":[{\"kind\":\"ple\",\"levels\":2,\"shared\":2,\"own\":1,"
+    "\"expert\":{\"hidden\":[5],\"out\":4}}],\"wide\":true,\"cross\":1,\"cross_rank\":3}";
 static char path[64];
 
 static void save(struct fixture *f, struct buf *bytes) {
@@ -132,29 +133,34 @@ static void test_hostile_headers(void) {
     CHECK_FAILS(load_header(T("[0,8]"), 9), STATUS_DATA_LOSS, "9 bytes of data");
     CHECK_FAILS(load_header("{\"x\":{\"dtype\":\"F31\",\"shape\":[2],\"data_offsets\":[0,8]}}", 8),
                 STATUS_DATA_LOSS, "dtype");
-    CHECK_FAILS(load_header("{\"x\":{\"dtype\":\"F32\",\"shape\":[4294967296,4294967296,4294967296],"
-                            "\"data_offsets\":[0,0]}}", 0), STATUS_DATA_LOSS, "shape");
+    CHECK_FAILS(
+        load_header("{\"x\":{\"dtype\":\"F32\",\"shape\":[4294967296,4294967296,4294967296],"
+                    "\"data_offsets\":[0,0]}}",
+                    0),
+        STATUS_DATA_LOSS, "shape");
     CHECK_FAILS(load_header("{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]},"
-                            "\"b\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[4,12]}}", 12),
+                            "\"b\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[4,12]}}",
+                            12),
                 STATUS_DATA_LOSS, "begins");
     CHECK_FAILS(load_header("[1]", 0), STATUS_DATA_LOSS, "not a map");
     CHECK_FAILS(load_header("{", 0), STATUS_DATA_LOSS, "");
     CHECK_FAILS(load_header("{\"__metadata__\":{\"format\":1}}", 0), STATUS_DATA_LOSS, "string");
     CHECK_FAILS(load_header("{\"__metadata__\":{}}", 0), STATUS_DATA_LOSS, "moerank-model-1");
-#define M(spec)                                                                                      \
-    "{\"__metadata__\":{\"format\":\"moerank-model-1\",\"version\":\"0\",\"tasks\":\"[{\\\"name\\\":"    \
+#define M(spec)                                                                                       \
+    "{\"__metadata__\":{\"format\":\"moerank-model-1\",\"version\":\"0\",\"tasks\":\"[{\\\"name\\\":" \
     "\\\"a\\\"}]\",\"inputs\":\"{\\\"query\\\":[],\\\"cand\\\":[],\\\"query_slots\\\":1,"             \
     "\\\"cand_slots\\\":0,\\\"ids\\\":[{\\\"name\\\":\\\"i\\\",\\\"query\\\":true,\\\"slot\\\":0,"    \
     "\\\"n_slots\\\":1,\\\"table\\\":0}],\\\"tables\\\":[{\\\"name\\\":\\\"t\\\",\\\"rows\\\":"       \
     "1000000000,\\\"dim\\\":4096}]}\",\"spec\":\"" spec "\"},"                                        \
-    "\"encode.query\":{\"dtype\":\"F32\",\"shape\":[0,71],\"data_offsets\":[0,0]},"                    \
+    "\"encode.query\":{\"dtype\":\"F32\",\"shape\":[0,71],\"data_offsets\":[0,0]},"                   \
     "\"encode.cand\":{\"dtype\":\"F32\",\"shape\":[0,71],\"data_offsets\":[0,0]}}"
     CHECK_FAILS(load_header(M("{}"), 0), STATUS_DATA_LOSS, "numbers, more than");
     CHECK_FAILS(load_header(M("{\\\"layers\\\":[{\\\"kind\\\":\\\"mmoe\\\",\\\"experts\\\":256,"
-                              "\\\"expert\\\":{\\\"hidden\\\":[65536,65536],\\\"out\\\":65536}}]}"), 0),
+                              "\\\"expert\\\":{\\\"hidden\\\":[65536,65536],\\\"out\\\":65536}}]}"),
+                            0),
                 STATUS_DATA_LOSS, "numbers, more than");
-    CHECK_FAILS(load_header(M("{\\\"layers\\\":[{\\\"kind\\\":\\\"mmoee\\\"}]}"), 0), STATUS_DATA_LOSS,
-                "did you mean 'mmoe'");
+    CHECK_FAILS(load_header(M("{\\\"layers\\\":[{\\\"kind\\\":\\\"mmoee\\\"}]}"), 0),
+                STATUS_DATA_LOSS, "did you mean 'mmoe'");
     CHECK_FAILS(load_header(M("{\\\"colour\\\":1}"), 0), STATUS_DATA_LOSS, "colour");
 }
 

@@ -10,11 +10,11 @@
 #include "moe/vec.h"
 #include "tests/support/suite.h"
 
-#define ROWS 23
+#define ROWS   23
 #define GROUPS 4
-#define DQ 3
-#define DC 4
-#define OUT 5
+#define DQ     3
+#define DC     4
+#define OUT    5
 
 /* --- gates: logits x W, then something simple ------------------------------------------------- */
 
@@ -23,7 +23,8 @@ static enum status shape(struct moe_gate *g, struct conf_place place, struct are
     (void)a;
     if (g->ops->kind == MOE_ROUTE_SLOTS)
         g->n_slots = 2 * g->n_experts;
-    moe_layout_add(&g->params, "w", g->in, g->n_slots ? g->n_slots : g->n_experts, MOE_INIT_NORMAL, 0.7f);
+    moe_layout_add(&g->params, "w", g->in, g->n_slots ? g->n_slots : g->n_experts, MOE_INIT_NORMAL,
+                   0.7f);
     return STATUS_OK;
 }
 struct saved {
@@ -49,8 +50,9 @@ static void relu_forward(const struct moe_gate *g, const struct moe_gate_io *io,
     moe_vec_act(MOE_ACT_RELU, (size_t)(x->n_rows * g->n_experts), r->w, r->w);
 }
 static void relu_backward(const struct moe_gate *g, const struct moe_gate_io *io,
-                          const struct moe_rows *x, struct moe_pass *pass, const struct moe_route *r,
-                          struct moe_route *d, float *dw, float *stats, const struct moe_rows_grad *dx) {
+                          const struct moe_rows *x, struct moe_pass *pass,
+                          const struct moe_route *r, struct moe_route *d, float *dw, float *stats,
+                          const struct moe_rows_grad *dx) {
     struct saved *s = io->saved;
     (void)pass;
     (void)stats;
@@ -67,8 +69,9 @@ static void slots_forward(const struct moe_gate *g, const struct moe_gate_io *io
         r->dispatch[i] = r->combine[i] = tanhf(s->logits[i]);
 }
 static void slots_backward(const struct moe_gate *g, const struct moe_gate_io *io,
-                           const struct moe_rows *x, struct moe_pass *pass, const struct moe_route *r,
-                           struct moe_route *d, float *dw, float *stats, const struct moe_rows_grad *dx) {
+                           const struct moe_rows *x, struct moe_pass *pass,
+                           const struct moe_route *r, struct moe_route *d, float *dw, float *stats,
+                           const struct moe_rows_grad *dx) {
     struct saved *s = io->saved;
     (void)pass;
     (void)stats;
@@ -86,8 +89,9 @@ static void merge_forward(const struct moe_gate *g, const struct moe_gate_io *io
     moe_vec_collect(x->n_rows, g->n_experts, s->logits, x->group, r->w);
 }
 static void merge_backward(const struct moe_gate *g, const struct moe_gate_io *io,
-                           const struct moe_rows *x, struct moe_pass *pass, const struct moe_route *r,
-                           struct moe_route *d, float *dw, float *stats, const struct moe_rows_grad *dx) {
+                           const struct moe_rows *x, struct moe_pass *pass,
+                           const struct moe_route *r, struct moe_route *d, float *dw, float *stats,
+                           const struct moe_rows_grad *dx) {
     struct saved *s = io->saved;
     (void)pass;
     (void)stats;
@@ -95,17 +99,30 @@ static void merge_backward(const struct moe_gate *g, const struct moe_gate_io *i
     moe_vec_spread(x->n_rows, g->n_experts, d->w, x->group, s->logits);
     moe_linear_backward(x, io->w, g->n_experts, s->logits, s->qdy, dw, NULL, dx);
 }
-static const struct moe_gate_ops sparse_gate = {.name = "sparse", .kind = MOE_ROUTE_WEIGHTS,
-    .flags = MOE_GATE_SPARSE, .shape = shape, .bind = bind, .forward = relu_forward,
-    .backward = relu_backward};
-static const struct moe_gate_ops slots_gate = {.name = "slots", .kind = MOE_ROUTE_SLOTS,
-    .flags = MOE_GATE_MIXES_ROWS, .shape = shape, .bind = bind, .forward = slots_forward,
-    .backward = slots_backward};
-static const struct moe_gate_ops merge_gate = {.name = "merge", .kind = MOE_ROUTE_MERGE,
-    .flags = MOE_GATE_MIXES_ROWS, .shape = shape, .bind = bind, .forward = merge_forward,
-    .backward = merge_backward};
+static const struct moe_gate_ops sparse_gate = {.name = "sparse",
+                                                .kind = MOE_ROUTE_WEIGHTS,
+                                                .flags = MOE_GATE_SPARSE,
+                                                .shape = shape,
+                                                .bind = bind,
+                                                .forward = relu_forward,
+                                                .backward = relu_backward};
+static const struct moe_gate_ops slots_gate = {.name = "slots",
+                                               .kind = MOE_ROUTE_SLOTS,
+                                               .flags = MOE_GATE_MIXES_ROWS,
+                                               .shape = shape,
+                                               .bind = bind,
+                                               .forward = slots_forward,
+                                               .backward = slots_backward};
+static const struct moe_gate_ops merge_gate = {.name = "merge",
+                                               .kind = MOE_ROUTE_MERGE,
+                                               .flags = MOE_GATE_MIXES_ROWS,
+                                               .shape = shape,
+                                               .bind = bind,
+                                               .forward = merge_forward,
+                                               .backward = merge_backward};
 
-/* --- one level with a linear loss --------------------------------------------------------------- */
+/* --- one level with a linear loss ---------------------------------------------------------------
+ */
 
 struct world {
     struct arena arena;
@@ -129,11 +146,21 @@ static void open(struct world *w, const struct moe_gate_ops *ops, int shared, in
     arena_init(&w->arena, 0);
     json_begin(&w->writer, &w->json);
     json_object(&w->writer);
-    CHECK_OK(node_parse_json(&w->arena, SLICE_LIT("{\"expert\":{\"kind\":\"mlp\",\"hidden\":[6],"
-                                                  "\"out\":5,\"act\":\"silu\"}}"), "t", &map));
-    w->build = (struct moe_build){.a = &w->arena, .params = &w->params, .place = {"t", "layer"}, .map = map,
-                                  .json = &w->writer, .n_tasks = 2, .tasks = tasks, .in_dq = DQ,
-                                  .in_columns = DQ + DC, .shared_module = -1, .last = true};
+    CHECK_OK(node_parse_json(&w->arena,
+                             SLICE_LIT("{\"expert\":{\"kind\":\"mlp\",\"hidden\":[6],"
+                                       "\"out\":5,\"act\":\"silu\"}}"),
+                             "t", &map));
+    w->build = (struct moe_build){.a = &w->arena,
+                                  .params = &w->params,
+                                  .place = {"t", "layer"},
+                                  .map = map,
+                                  .json = &w->writer,
+                                  .n_tasks = 2,
+                                  .tasks = tasks,
+                                  .in_dq = DQ,
+                                  .in_columns = DQ + DC,
+                                  .shared_module = -1,
+                                  .last = true};
     w->build.task_module[0] = w->build.task_module[1] = -1;
     CHECK_OK(moe_build_read_expert(&w->build, "expert", "mlp", &w->build.expert));
     w->build.gate = (struct moe_gate_choice){ops, NULL};
@@ -171,8 +198,14 @@ static void close(struct world *w) {
 }
 
 static struct moe_rows rows_of(const struct world *w) {
-    return (struct moe_rows){.n_rows = ROWS, .n_groups = GROUPS, .dq = DQ, .dc = DC, .q = w->q, .c = w->c,
-                             .group = w->group, .start = w->start};
+    return (struct moe_rows){.n_rows = ROWS,
+                             .n_groups = GROUPS,
+                             .dq = DQ,
+                             .dc = DC,
+                             .q = w->q,
+                             .c = w->c,
+                             .group = w->group,
+                             .start = w->start};
 }
 
 /* sum over modules of <out, r> (module b counts twice), and all gradients */
@@ -249,7 +282,8 @@ static void gradients(const struct moe_gate_ops *ops, int shared, int own, float
             printf("\n    %s %d+%d %s: %g\n", ops->name, shared, own, w.params.t[t].name, e);
         CU_ASSERT(e < 3e-3);
     }
-    double eq = check(&w, w.q, w.gq, GROUPS * DQ, dropout), ec = check(&w, w.c, w.gc, ROWS * DC, dropout);
+    double eq = check(&w, w.q, w.gq, GROUPS * DQ, dropout),
+           ec = check(&w, w.c, w.gc, ROWS * DC, dropout);
     if (!(eq < 3e-3 && ec < 3e-3))
         printf("\n    %s inputs: query %g, candidates %g\n", ops->name, eq, ec);
     CU_ASSERT(eq < 3e-3 && ec < 3e-3);
@@ -294,11 +328,12 @@ static void test_sparse_equals_dense(void) {
 }
 
 /* A blend with weight 1 on one expert is that expert, row for row. */
-static void unit_forward(const struct moe_gate *g, const struct moe_gate_io *io, const struct moe_rows *x,
-                         struct moe_pass *pass, struct moe_route *r) {
+static void unit_forward(const struct moe_gate *g, const struct moe_gate_io *io,
+                         const struct moe_rows *x, struct moe_pass *pass, struct moe_route *r) {
     (void)io;
     (void)pass;
-    size_t n = (size_t)(r->kind == MOE_ROUTE_MERGE ? x->n_groups : x->n_rows) * (size_t)g->n_experts;
+    size_t n =
+        (size_t)(r->kind == MOE_ROUTE_MERGE ? x->n_groups : x->n_rows) * (size_t)g->n_experts;
     for (size_t i = 0; i < n; i++)
         r->w[i] = (int)(i % (size_t)g->n_experts) == 1;
 }

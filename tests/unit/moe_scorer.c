@@ -9,7 +9,7 @@
 #include "tests/support/moe_fixture.h"
 #include "tests/support/suite.h"
 
-#define ROWS 2000
+#define ROWS  2000
 #define TASKS 3
 
 static const char *const specs[] = {
@@ -43,12 +43,16 @@ static void request_close(struct request *q) {
     heap_free(q->cand_ids);
 }
 static struct moe_batch rows_of(const struct request *q, int from, int n) {
-    return (struct moe_batch){.n_groups = 1, .n_rows = n, .query = q->query, .query_ids = q->query_ids,
-                              .cand = q->cand + from * 4, .cand_ids = q->cand_ids + from * 4};
+    return (struct moe_batch){.n_groups = 1,
+                              .n_rows = n,
+                              .query = q->query,
+                              .query_ids = q->query_ids,
+                              .cand = q->cand + from * 4,
+                              .cand_ids = q->cand_ids + from * 4};
 }
 
-static void prefixes(const struct moe_scorer *s, const struct request *q, void *scratch, const float *all,
-                     float *p, const char *what) {
+static void prefixes(const struct moe_scorer *s, const struct request *q, void *scratch,
+                     const float *all, float *p, const char *what) {
     static const int more[] = {255, 256, 257, 500, 511, 777, 1000, 1023, 1024, 1999};
     int bad = 0;
     for (int k = 1; k <= 200 + (int)(sizeof more / sizeof *more); k++) {
@@ -63,8 +67,8 @@ static void prefixes(const struct moe_scorer *s, const struct request *q, void *
     CU_ASSERT_EQUAL(bad, 0);
 }
 
-static void shuffled(const struct moe_scorer *s, const struct request *q, void *scratch, const float *all,
-                     float *p, const char *what) {
+static void shuffled(const struct moe_scorer *s, const struct request *q, void *scratch,
+                     const float *all, float *p, const char *what) {
     struct request z;
     uint32_t *order = HEAP_ARRAY(uint32_t, ROWS);
     struct rng r;
@@ -94,7 +98,8 @@ static void shuffled(const struct moe_scorer *s, const struct request *q, void *
 }
 
 /* The scorer against the forward pass over all rows at once. */
-static void agrees(const struct moe_model *m, const struct request *q, const float *all, const char *what) {
+static void agrees(const struct moe_model *m, const struct request *q, const float *all,
+                   const char *what) {
     struct moe_plan plan = {ROWS, 1, false};
     float *memory = heap_alloc_aligned(moe_run_floats(m, &plan) * sizeof *memory), worst = 0;
     struct moe_run *run = moe_run_bind(m, &plan, memory);
@@ -119,7 +124,7 @@ static void one_scorer(struct fixture *f, const char *what) {
     if (!CHECK_OK(moe_scorer_new(f->m, &conf, &s)))
         return;
     void *scratch = heap_alloc_aligned(moe_scorer_scratch_bytes(s));
-    float *all = HEAP_ARRAY(float, ROWS * TASKS), *p = HEAP_ARRAY(float, ROWS * TASKS);
+    float *all = HEAP_ARRAY(float, ROWS *TASKS), *p = HEAP_ARRAY(float, ROWS *TASKS);
     request_open(&q, ROWS);
     struct moe_batch b = rows_of(&q, 0, ROWS), none = rows_of(&q, 0, 0);
     moe_scorer_score(s, &b, scratch, all);
@@ -167,10 +172,11 @@ static void test_every_gate(void) {
     for (int g = 0; moe_gates[g]; g++) {
         struct fixture f = {0};
         char spec[512];
-        snprintf(spec, sizeof spec,
-                 "{\"layers\":[{\"kind\":\"mmoe\",\"experts\":4,\"expert\":{\"hidden\":[9],\"out\":7},"
-                 "\"gate\":{\"kind\":\"%s\"}}],\"tower\":{\"hidden\":[]}}",
-                 moe_gates[g]->name);
+        snprintf(
+            spec, sizeof spec,
+            "{\"layers\":[{\"kind\":\"mmoe\",\"experts\":4,\"expert\":{\"hidden\":[9],\"out\":7},"
+            "\"gate\":{\"kind\":\"%s\"}}],\"tower\":{\"hidden\":[]}}",
+            moe_gates[g]->name);
         fix_batch(&f, 4, 24, TASKS, 3);
         if (CHECK_OK(fix_open(&f, spec, TASKS, 11)))
             one_scorer(&f, moe_gates[g]->name);
@@ -227,4 +233,5 @@ static void test_explain(void) {
     fix_close(&f);
 }
 
-SUITE("moe_scorer", TEST(test_equal_bits), TEST(test_every_gate), TEST(test_forced_path), TEST(test_explain))
+SUITE("moe_scorer", TEST(test_equal_bits), TEST(test_every_gate), TEST(test_forced_path),
+      TEST(test_explain))

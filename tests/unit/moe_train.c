@@ -1,5 +1,5 @@
-/* moe_train.c: training learns what can be learned, is the same for the same seed and threads, keeps
- * to its own slice of time, and says what is wrong. */
+/* moe_train.c: training learns what can be learned, is the same for the same seed and threads,
+ * keeps to its own slice of time, and says what is wrong. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,11 +17,18 @@ static const struct moe_table_spec tables[] = {{"item", 21, 4}};
 static const struct moe_task_spec tasks[] = {{"click", 1}, {"buy", 0.5}};
 #define ITEMS 20
 
-/* Requests of 1-6 candidates; click depends on a * q and the item, buy (known on clicks only) on b. */
+/* Requests of 1-6 candidates; click depends on a * q and the item, buy (known on clicks only) on b.
+ */
 static struct moe_examples *world(int groups, uint64_t seed) {
-    struct moe_inputs in = {.query_columns = 1, .cand_columns = 2, .query_names = query_names,
-                            .cand_names = cand_names, .cand_slots = 1, .ids = ids, .n_ids = 1,
-                            .tables = tables, .n_tables = 1};
+    struct moe_inputs in = {.query_columns = 1,
+                            .cand_columns = 2,
+                            .query_names = query_names,
+                            .cand_names = cand_names,
+                            .cand_slots = 1,
+                            .ids = ids,
+                            .n_ids = 1,
+                            .tables = tables,
+                            .n_tables = 1};
     struct moe_examples *x = moe_examples_new(&in, 2);
     struct rng r;
     rng_init(&r, seed);
@@ -54,7 +61,8 @@ static struct moe_train_conf conf_of(struct arena *a) {
 }
 
 static double auc_of(const struct moe_model *m, const struct moe_examples *x, int task) {
-    float *p = HEAP_ARRAY(float, x->n_rows * 2), *s = HEAP_ARRAY(float, x->n_rows), *y = HEAP_ARRAY(float, x->n_rows);
+    float *p = HEAP_ARRAY(float, x->n_rows * 2), *s = HEAP_ARRAY(float, x->n_rows),
+          *y = HEAP_ARRAY(float, x->n_rows);
     moe_predict(m, x, p);
     for (int i = 0; i < x->n_rows; i++) {
         s[i] = p[i * 2 + task];
@@ -67,8 +75,9 @@ static double auc_of(const struct moe_model *m, const struct moe_examples *x, in
     return auc;
 }
 
-static const char spec_text[] = "layers: [{kind: cgc, shared: 2, own: 1, expert: {hidden: [16], out: 8}}]\n"
-                                "tower: {hidden: [8]}\n";
+static const char spec_text[] =
+    "layers: [{kind: cgc, shared: 2, own: 1, expert: {hidden: [16], out: 8}}]\n"
+    "tower: {hidden: [8]}\n";
 static struct node *spec_of(struct arena *a, const char *text) {
     struct node *n = NULL;
     CHECK_OK(node_parse_yaml(a, slice_of(text), "spec", &n));
@@ -195,7 +204,7 @@ static void test_what_is_wrong(void) {
     struct moe_train_conf c = conf_of(&a);
     struct moe_train_report r;
     struct moe_model *m = NULL;
-#define FAILS(text, code, part) \
+#define FAILS(text, code, part)                                                                    \
     CHECK_FAILS(moe_train(spec_of(&a, text), "m.yaml", tasks, x, &c, 1, &a, &r, &m), code, part)
     FAILS("layers: [{kind: mmo}]", STATUS_INVALID_ARGUMENT, "did you mean 'mmoe'");
     FAILS("layers: [{kind: mmoe, gate: {kind: sofmax}}]", STATUS_INVALID_ARGUMENT, "m.yaml:1");
@@ -224,7 +233,8 @@ static void test_examples(void) {
     moe_examples_sort(x);
     CU_ASSERT(x->n_groups == 50 && x->time_us[0] == 1 && x->time_us[49] == 50);
     int from = moe_examples_view(x, 49, 1, &b);
-    CU_ASSERT(b.n_rows + from == x->n_rows && b.cand[0] == first && b.group[0] == 49 && b.first_group == 49);
+    CU_ASSERT(b.n_rows + from == x->n_rows && b.cand[0] == first && b.group[0] == 49 &&
+              b.first_group == 49);
     CU_ASSERT(moe_examples_view(x, 50, 0, &b) == x->n_rows && b.n_rows == 0);
     moe_examples_free(x);
     moe_examples_free(NULL);
