@@ -4,6 +4,7 @@ import collections
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -76,6 +77,7 @@ class IngestTest(unittest.TestCase):
 
     def setUp(self):
         self.folder = tempfile.mkdtemp(prefix="moerank-ingest-")
+        self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
 
     def child(self, log, *words):
         """A verb in the background, killed at the end of the test if it still runs."""

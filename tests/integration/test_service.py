@@ -3,6 +3,7 @@ Feedback and change what comes out; parts are taken away and calls go on; what w
 made again bit for bit."""
 import json
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -47,6 +48,7 @@ class ServiceTest(unittest.TestCase):
             cls.redis = Redis()
             cls.redis.__enter__()
             cls.folder = tempfile.mkdtemp(prefix="moerank-service-")
+            cls.addClassCleanup(shutil.rmtree, cls.folder, ignore_errors=True)
             cls.events = os.path.join(cls.folder, "events.jsonl")
             cls.model = os.path.join(cls.folder, "model.safetensors")
             moerank.run("generate", "--events", EVENTS, "--users", USERS, "--items", ITEMS, "--to",
@@ -84,7 +86,12 @@ class ServiceTest(unittest.TestCase):
         server = moerank.Server(CONFIG, self.home, *self.sets(*more))
         self.addCleanup(server.close)
         server.start()
+        if events:  # SERVING means nearly caught up
+            server.child.wait_until(lambda: self.applied(server) == EVENTS, 60)
         return server
+
+    def applied(self, server):
+        return sum(a.offset + 1 for a in server.model().applied)
 
     def status_of(self, call, *args, **kwargs):
         with self.assertRaises(grpc.RpcError) as caught:
