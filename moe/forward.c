@@ -66,8 +66,7 @@ struct moe_run *moe_run_bind(const struct moe_model *m, const struct moe_plan *p
     return r;
 }
 
-/* --- towers and the wide part ------------------------------------------------------------------
- */
+/* --- towers and the wide part ---------------------------------------------------------------- */
 
 static struct moe_rows tower_input(const struct moe_model *m, const struct moe_run *r, int t) {
     const struct moe_level *last = &m->levels[m->n_levels - 1];
@@ -119,8 +118,7 @@ static void towers_backward(const struct moe_model *m, const struct moe_numbers 
     }
 }
 
-/* --- the whole ---------------------------------------------------------------------------------
- */
+/* --- the whole ------------------------------------------------------------------------------- */
 
 void moe_forward(const struct moe_model *m, const float *v, const struct moe_batch *b,
                  struct moe_run *r, struct moe_pass *pass, bool q_ready) {

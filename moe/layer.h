@@ -55,7 +55,7 @@ struct moe_layer_ops {
 extern const struct moe_layer_ops *const moe_layers[]; /* NULL-ended */
 const struct moe_layer_ops *moe_layer_find(const char *name);
 
-/* --- for layers/ ------------------------------------------------------------------------- */
+/* --- for layers/ ----------------------------------------------------------------------------- */
 
 /* Starts a level and returns it. RESOURCE_EXHAUSTED beyond MOE_LEVELS_MAX. */
 enum status moe_build_level(struct moe_build *b, struct moe_level **out);
@@ -81,7 +81,7 @@ enum status moe_build_read_gate(struct moe_build *b, const char *key, const char
  * own; with_shared: also a shared module whose gate sees all experts, for the next level. */
 enum status moe_build_cgc(struct moe_build *b, int shared, int own, bool with_shared);
 
-/* --- for model.c --------------------------------------------------------------------------- */
+/* --- for model.c ----------------------------------------------------------------------------- */
 
 /* Reads one entry of `layers` (b->map) and appends its levels. */
 enum status moe_build_layer(struct moe_build *b);

@@ -82,8 +82,7 @@ static void differentiate(struct moe_worker *w) {
     w->loss += pass.aux;
 }
 
-/* --- after all workers have their gradients ----------------------------------------------------
- */
+/* --- after all workers have their gradients -------------------------------------------------- */
 
 static size_t bound(size_t n, int part, int parts) {
     return part == parts ? n : (n * (size_t)part / (size_t)parts) & ~(size_t)15;
@@ -171,8 +170,7 @@ static void *work(void *arg) {
     }
 }
 
-/* --- life ----------------------------------------------------------------------------------------
- */
+/* --- life ------------------------------------------------------------------------------------ */
 
 static void worker_init(struct moe_worker *w, struct moe_trainer *t, int index) {
     const struct moe_inputs *in = &t->x->inputs;

@@ -16,7 +16,7 @@
 #define DC     4
 #define OUT    5
 
-/* --- gates: logits x W, then something simple ------------------------------------------------- */
+/* --- gates: logits x W, then something simple ------------------------------------------------ */
 
 static enum status shape(struct moe_gate *g, struct conf_place place, struct arena *a) {
     (void)place;
@@ -121,8 +121,7 @@ static const struct moe_gate_ops merge_gate = {.name = "merge",
                                                .forward = merge_forward,
                                                .backward = merge_backward};
 
-/* --- one level with a linear loss ---------------------------------------------------------------
- */
+/* --- one level with a linear loss ------------------------------------------------------------ */
 
 struct world {
     struct arena arena;
