@@ -158,7 +158,17 @@ static void dump_applied(struct dump *d) {
     }
 }
 
+static enum status dump_copy(struct feat_state *s, int64_t as_of_us, const char *path) {
+    struct feat_state *copy;
+    TRY(feat_state_copy(s, &copy));
+    enum status status = feat_state_dump(copy, as_of_us, path);
+    feat_state_free(copy);
+    return status;
+}
+
 enum status feat_state_dump(struct feat_state *s, int64_t as_of_us, const char *path) {
+    if (feat_state_is_shared(s))
+        return dump_copy(s, as_of_us, path);
     struct buf out = {0};
     struct dump d = {.s = s, .as_of_us = as_of_us, .out = &out};
     pthread_rwlock_rdlock(&s->lock);

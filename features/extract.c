@@ -6,14 +6,55 @@
 #include "features/state_parts.h"
 #include <math.h>
 
-void feat_state_read_begin(struct feat_state *s) { pthread_rwlock_rdlock(&s->lock); }
-void feat_state_read_end(struct feat_state *s) { pthread_rwlock_unlock(&s->lock); }
+void feat_state_read_begin(struct feat_state *s) {
+    if (s->ops->read_begin != NULL)
+        s->ops->read_begin(s->store);
+    else
+        pthread_rwlock_rdlock(&s->lock);
+}
+
+enum status feat_state_read_end(struct feat_state *s) {
+    if (s->ops->read_end == NULL) {
+        pthread_rwlock_unlock(&s->lock);
+        return STATUS_OK;
+    }
+    enum status status = s->ops->read_end(s->store);
+    return s->conf.on_unavailable == FEAT_UNAVAILABLE_MISSING ? STATUS_OK : status;
+}
+
+/* out [n]: the bytes of records, empty when unknown. */
+static void read_bytes(struct feat_state *s, struct arena *a, enum feat_scope scope,
+                       const uint64_t *keys, int n, struct slice *out) {
+    if (s->ops->read == NULL) {
+        s->ops->fetch(s->store, scope, keys, n, out);
+        return;
+    }
+    struct feat_entity *entities = ARENA_ARRAY(a, struct feat_entity, n);
+    struct feat_found *found = ARENA_ARRAY(a, struct feat_found, n);
+    for (int i = 0; i < n; i++)
+        entities[i] = (struct feat_entity){scope, keys[i]};
+    s->ops->read(s->store, entities, n, found);
+    for (int i = 0; i < n; i++)
+        out[i] = found[i].bytes;
+}
+
+struct slice feat_state_bytes(struct feat_state *s, enum feat_scope scope, uint64_t key) {
+    const struct feat_entity entity = {scope, key};
+    struct feat_found found;
+    struct slice bytes;
+    if (s->ops->read == NULL) {
+        s->ops->fetch(s->store, scope, &key, 1, &bytes);
+        return bytes;
+    }
+    s->ops->read(s->store, &entity, 1, &found);
+    return found.bytes;
+}
 
 void feat_state_records(struct feat_state *s, struct arena *a, enum feat_scope scope,
                         const uint64_t *keys, int n, const struct feat_record **out) {
     size_t view_bytes = feat_record_view_bytes(s->plan, scope);
     struct slice *bytes = arena_alloc(a, (size_t)n * sizeof *bytes);
-    s->ops->fetch(s->store, scope, keys, n, bytes);
+    read_bytes(s, a, scope, keys, n, bytes);
     char *views = arena_alloc(a, (size_t)n * view_bytes);
     for (int i = 0; i < n; i++)
         out[i] = bytes[i].n == 0
@@ -90,11 +131,13 @@ static void open_read(struct feat_state *s, struct arena *a, const struct feat_r
                             .user_key = feat_entity_key(tenant, request->user),
                             .session_key = feat_entity_key(tenant, request->session)};
     r->scratch = ARENA_ARRAY(a, void *, s->plan->n_features);
+    r->item_keys = item_keys(a, tenant, request);
+    if (s->ops->read != NULL)
+        feat_shared_prefetch(s, r);
     r->records[FEAT_SCOPE_GLOBAL] =
         feat_state_record(s, a, FEAT_SCOPE_GLOBAL, feat_global_key(tenant));
     r->records[FEAT_SCOPE_USER] = feat_state_record(s, a, FEAT_SCOPE_USER, r->user_key);
     r->records[FEAT_SCOPE_SESSION] = feat_state_record(s, a, FEAT_SCOPE_SESSION, r->session_key);
-    r->item_keys = item_keys(a, tenant, request);
     r->items = arena_alloc(a, (size_t)r->n_rows * sizeof *r->items);
     feat_state_records(s, a, FEAT_SCOPE_ITEM, r->item_keys, r->n_rows, r->items);
     r->spots = feat_places_read(r);

@@ -5,6 +5,11 @@
 #include "features/state_parts.h"
 
 int feat_state_applied(struct feat_state *s, struct arena *a, const struct feat_applied **out) {
+    if (feat_state_is_shared(s)) {
+        int n = 0;
+        *out = NULL;
+        return s->ops->applied(s->store, a, out, &n) == STATUS_OK ? n : 0;
+    }
     struct feat_applied *copy = ARENA_ARRAY(a, struct feat_applied, s->n_applied);
     if (s->n_applied > 0)
         memcpy(copy, s->applied, (size_t)s->n_applied * sizeof *copy);
@@ -20,9 +25,9 @@ static uint64_t epoch_of(struct slice bytes) {
 }
 
 uint64_t feat_state_user_epoch(struct feat_state *s, struct slice tenant, struct slice user) {
-    uint64_t key = feat_user_key(tenant, user);
-    struct slice bytes;
-    s->ops->fetch(s->store, FEAT_SCOPE_USER, &key, 1, &bytes);
+    struct slice bytes = feat_state_bytes(s, FEAT_SCOPE_USER, feat_user_key(tenant, user));
+    if (bytes.n == 0 && s->ops->failed != NULL && s->ops->failed(s->store))
+        return FEAT_EPOCH_UNKNOWN;
     return bytes.n == 0 ? 0 : epoch_of(bytes);
 }
 
@@ -62,37 +67,81 @@ static bool read_known(struct slice bytes, struct slice tenant, struct known *ou
     return same && !c.bad;
 }
 
-int feat_state_items(struct feat_state *s, struct arena *a, struct slice tenant, int max,
-                     const struct slice **out) {
-    uint64_t count = s->ops->count(s->store, FEAT_SCOPE_ITEM);
-    if ((uint64_t)max > count)
-        max = (int)count;
-    struct known *heap = ARENA_ARRAY(a, struct known, max);
-    int n = 0;
-    struct slice bytes;
-    for (uint64_t at = 0; max > 0 && s->ops->next(s->store, FEAT_SCOPE_ITEM, &at, &bytes);) {
-        struct known k;
-        if (!read_known(bytes, tenant, &k))
-            continue;
-        if (n < max) {
-            heap[n++] = k;
-            for (int i = n / 2 - 1; n == max && i >= 0; i--)
-                sift_down(heap, n, i);
-        } else if (lesser(&heap[0], &k)) {
-            heap[0] = k;
-            sift_down(heap, n, 0);
-        }
+/* The items with the most events so far. */
+struct top {
+    struct arena *a;
+    struct slice tenant;
+    struct known *heap; /* [n of max] a heap from when it is full */
+    int n, max;
+    bool copies; /* ids do not outlive the call */
+};
+
+static void top_add(struct top *t, struct slice bytes) {
+    struct known k;
+    if (t->max == 0 || !read_known(bytes, t->tenant, &k))
+        return;
+    if (t->n == t->max && !lesser(&t->heap[0], &k))
+        return;
+    if (t->copies)
+        k.id = arena_dup(t->a, k.id);
+    if (t->n == t->max) {
+        t->heap[0] = k;
+        sift_down(t->heap, t->n, 0);
+        return;
     }
-    for (int i = n / 2 - 1; n < max && i >= 0; i--)
+    t->heap[t->n++] = k;
+    for (int i = t->n / 2 - 1; t->n == t->max && i >= 0; i--)
+        sift_down(t->heap, t->n, i);
+}
+
+/* Their ids, most events first. A scan may have met an item twice: it counts once. */
+static int top_ids(struct top *t, const struct slice **out) {
+    struct known *heap = t->heap;
+    int n = t->n, n_ids = 0;
+    for (int i = n / 2 - 1; n < t->max && i >= 0; i--)
         sift_down(heap, n, i);
-    struct slice *ids = ARENA_ARRAY(a, struct slice, n);
+    struct slice *ids = ARENA_ARRAY(t->a, struct slice, n);
     for (int left = n; left > 0; left--) {
-        ids[left - 1] = arena_dup(a, heap[0].id); /* the least goes last */
+        struct known least = heap[0];
         heap[0] = heap[left - 1];
         sift_down(heap, left - 1, 0);
+        heap[left - 1] = least; /* behind the heap: sorted, the least last */
     }
+    for (int i = 0; i < n; i++)
+        if (i == 0 || heap[i].key != heap[i - 1].key)
+            ids[n_ids++] = t->copies ? heap[i].id : arena_dup(t->a, heap[i].id);
     *out = ids;
-    return n;
+    return n_ids;
+}
+
+static enum status take_items(void *context, const struct slice *records, int n) {
+    for (int i = 0; i < n; i++)
+        top_add(context, records[i]);
+    return STATUS_OK;
+}
+
+int feat_state_items(struct feat_state *s, struct arena *a, struct slice tenant, int max,
+                     const struct slice **out) {
+    bool shared = feat_state_is_shared(s);
+    uint64_t count = shared ? (uint64_t)max : s->ops->count(s->store, FEAT_SCOPE_ITEM);
+    if ((uint64_t)max > count)
+        max = (int)count;
+    struct top top = {.a = a, .tenant = tenant, .max = max, .copies = shared};
+    top.heap = ARENA_ARRAY(a, struct known, max);
+    struct slice bytes;
+    if (shared) {
+        if (s->ops->scan(s->store, FEAT_SCOPE_ITEM, &top, take_items) != STATUS_OK)
+            top.n = 0;
+    } else {
+        for (uint64_t at = 0; max > 0 && s->ops->next(s->store, FEAT_SCOPE_ITEM, &at, &bytes);)
+            top_add(&top, bytes);
+    }
+    return top_ids(&top, out);
+}
+
+int feat_state_ahead(struct feat_state *s, struct arena *a, const struct feat_ahead **out) {
+    *out = NULL;
+    return s->ops->ahead != NULL ? s->ops->ahead(s->store, a, out) : 0;
 }
 
 int feat_state_user_items(struct feat_state *s, struct arena *a, struct slice tenant,

@@ -42,7 +42,9 @@ bool feat_redis_is_cluster(const struct feat_redis *r) {
 }
 uint64_t feat_redis_epoch(const struct feat_redis *r) { return r->epoch; }
 void feat_redis_expect(struct feat_redis *r, uint64_t epoch) { r->expected = epoch; }
-struct slice feat_redis_sha(const struct feat_redis *r) { return slice_of(r->sha); }
+struct slice feat_redis_sha(const struct feat_redis *r) {
+    return slice_of(r->sha);
+}
 
 /* ---- writing commands ---- */
 
@@ -65,13 +67,17 @@ int feat_redis_command(struct feat_redis *r, int slot, enum feat_redis_manner ma
 }
 
 void feat_redis_word(struct feat_redis *r, struct slice word) {
-    feat_redis_put_word(&r->text, word);
+    feat_redis_put_word(&r->text, word, (struct slice){NULL, 0});
+}
+
+void feat_redis_word_of(struct feat_redis *r, struct slice head, struct slice tail) {
+    feat_redis_put_word(&r->text, head, tail);
 }
 
 void feat_redis_number(struct feat_redis *r, int64_t number) {
     char text[24];
     int n = snprintf(text, sizeof text, "%lld", (long long)number);
-    feat_redis_put_word(&r->text, (struct slice){text, (size_t)n});
+    feat_redis_word(r, (struct slice){text, (size_t)n});
 }
 
 const struct feat_redis_reply *feat_redis_reply(const struct feat_redis *r, int command) {
@@ -121,8 +127,7 @@ static enum status reach_nodes(struct feat_redis *r) {
         bool made = false;
         if (!r->nodes[i]->wanted)
             continue;
-        enum status reached =
-            feat_redis_conn_reach(r->nodes[i], r->conf, r->script, r->sha, &made);
+        enum status reached = feat_redis_conn_reach(r->nodes[i], r->conf, r->script, r->sha, &made);
         r->epoch += made;
         r->nodes[i]->failed = reached != STATUS_OK;
         r->stale |= reached != STATUS_OK;
@@ -168,8 +173,8 @@ static struct slice address_in(struct slice text) {
 /* Takes a command's reply, or leaves it open. */
 static void take(struct feat_redis *r, struct feat_redis_cmd *cmd,
                  const struct feat_redis_reply *reply) {
-    static const char *const passing[] = {"TRYAGAIN", "CLUSTERDOWN", "LOADING",
-                                          "MASTERDOWN", "BUSY", NULL};
+    static const char *const passing[] = {"TRYAGAIN",   "CLUSTERDOWN", "LOADING",
+                                          "MASTERDOWN", "BUSY",        NULL};
     bool open = false;
     if (reply->type == FEAT_REDIS_ERROR) {
         struct feat_redis_conn *c = r->nodes[cmd->node];

@@ -63,6 +63,7 @@ void feat_redis_begin(struct feat_redis *r, struct arena *a); /* replies live in
 /* One command of n_words, which must follow. Returns its number. */
 int feat_redis_command(struct feat_redis *r, int slot, enum feat_redis_manner manner, int n_words);
 void feat_redis_word(struct feat_redis *r, struct slice word);
+void feat_redis_word_of(struct feat_redis *r, struct slice head, struct slice tail);
 void feat_redis_number(struct feat_redis *r, int64_t number); /* a word */
 /* OK: every command has its reply, be it an error. UNAVAILABLE names the server. */
 enum status feat_redis_run(struct feat_redis *r);

@@ -75,8 +75,7 @@ const char *feat_redis_conn_name(const struct feat_redis_conn *c) {
 
 /* Drops the connection and puts the next attempt off. */
 static enum status lose(struct feat_redis_conn *c, const char *why) {
-    enum status status =
-        fail(STATUS_UNAVAILABLE, "Redis at %s: %s", feat_redis_conn_name(c), why);
+    enum status status = fail(STATUS_UNAVAILABLE, "Redis at %s: %s", feat_redis_conn_name(c), why);
     feat_redis_conn_drop(c);
     c->backoff_us = c->backoff_us == 0 ? BACKOFF_US : 2 * c->backoff_us;
     if (c->backoff_us > BACKOFF_MAX_US)
@@ -142,19 +141,20 @@ void feat_redis_put_head(struct buf *b, int n_words) {
     buf_add(b, text, (size_t)n);
 }
 
-void feat_redis_put_word(struct buf *b, struct slice word) {
+void feat_redis_put_word(struct buf *b, struct slice head, struct slice tail) {
     char digits[24];
     int at = sizeof digits;
-    size_t n = word.n;
+    size_t n = head.n + tail.n;
     digits[--at] = '\n';
     digits[--at] = '\r';
     do
         digits[--at] = (char)('0' + n % 10);
     while ((n /= 10) > 0);
     digits[--at] = '$';
-    buf_reserve(b, word.n + sizeof digits + 2);
+    buf_reserve(b, head.n + tail.n + sizeof digits + 2);
     buf_add(b, digits + at, sizeof digits - (size_t)at);
-    buf_add(b, word.p, word.n);
+    buf_add(b, head.p, head.n);
+    buf_add(b, tail.p, tail.n);
     buf_add(b, "\r\n", 2);
 }
 
@@ -187,7 +187,7 @@ enum status feat_redis_conn_ask(struct feat_redis_conn *c, struct arena *a,
     struct buf b = {0};
     feat_redis_put_head(&b, n);
     for (int i = 0; i < n; i++)
-        feat_redis_put_word(&b, words[i]);
+        feat_redis_put_word(&b, words[i], (struct slice){NULL, 0});
     enum status status = feat_redis_conn_send(c, buf_slice(&b));
     buf_deinit(&b);
     return status == STATUS_OK ? feat_redis_conn_receive(c, a, out) : status;

@@ -63,7 +63,7 @@ enum status feat_redis_conn_ask(struct feat_redis_conn *c, struct arena *a,
                                 const struct slice *words, int n, struct feat_redis_reply *out);
 void feat_redis_conn_drop(struct feat_redis_conn *c);
 void feat_redis_put_head(struct buf *b, int n_words);
-void feat_redis_put_word(struct buf *b, struct slice word);
+void feat_redis_put_word(struct buf *b, struct slice head, struct slice tail); /* one word */
 
 /* ---- redis_nodes.c ---- */
 

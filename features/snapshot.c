@@ -37,7 +37,17 @@ static void write_body(struct feat_state *s, struct buf *out) {
     pthread_rwlock_unlock(&s->lock);
 }
 
+static enum status save_copy(struct feat_state *s, const char *path) {
+    struct feat_state *copy;
+    TRY(feat_state_copy(s, &copy));
+    enum status status = feat_state_save(copy, path);
+    feat_state_free(copy);
+    return status;
+}
+
 enum status feat_state_save(struct feat_state *s, const char *path) {
+    if (feat_state_is_shared(s))
+        return save_copy(s, path);
     struct buf out = {0};
     write_body(s, &out);
     buf_add_u64(&out, hash_bytes(buf_slice(&out), 0));

@@ -6,10 +6,12 @@
 #include "features/state_parts.h"
 #include "base/clock.h"
 #include "base/heap.h"
+#include "base/log.h"
 #include "features/keys.h"
 #include <assert.h>
-#include <errno.h>
 #include <time.h>
+
+enum { SHARED_LOOK_US = 5000 };
 
 static void init_locks(struct feat_state *s) {
     pthread_rwlockattr_t rw;
@@ -25,11 +27,14 @@ static void init_locks(struct feat_state *s) {
     pthread_condattr_destroy(&cond);
 }
 
-struct feat_state *feat_state_new(const struct feat_plan *plan) {
+static struct feat_state *state_of(const struct feat_plan *plan, const struct feat_store_conf *c,
+                                   const struct feat_store_ops *ops, struct feat_store *store) {
     struct feat_state *s = HEAP_NEW(struct feat_state);
     s->plan = plan;
-    s->ops = &feat_store_memory;
-    s->store = s->ops->open();
+    s->conf = *c;
+    s->ops = ops;
+    s->store = store;
+    arena_init(&s->positions, 0);
     for (int scope = 0; scope < FEAT_SCOPES; scope++) {
         s->cells[scope] = HEAP_ARRAY(const struct feat *, plan->n_cells[scope]);
         s->views[scope] = heap_alloc(feat_record_view_bytes(plan, (enum feat_scope)scope));
@@ -47,6 +52,35 @@ struct feat_state *feat_state_new(const struct feat_plan *plan) {
     return s;
 }
 
+enum status feat_state_open(const struct feat_plan *plan, const struct feat_store_conf *c,
+                            struct feat_state **out) {
+    const struct feat_store_ops *ops =
+        c->kind == FEAT_STORE_REDIS ? &feat_store_redis : &feat_store_memory;
+    struct feat_store *store;
+    if (ops->commit != NULL && plan->sums_items)
+        return fail(STATUS_FAILED_PRECONDITION,
+                    "a scope item.FIELD sums over items, which a store with several writers cannot "
+                    "hold; take store: memory, or let events carry the field and use event.FIELD");
+    TRY(ops->open(plan, c, &store));
+    struct feat_state *s = state_of(plan, c, ops, store);
+    enum status status = feat_state_is_shared(s) ? feat_shared_resume(s) : STATUS_OK;
+    if (status != STATUS_OK) {
+        feat_state_free(s);
+        return status;
+    }
+    *out = s;
+    return STATUS_OK;
+}
+
+struct feat_state *feat_state_new(const struct feat_plan *plan) {
+    static const struct feat_store_conf no_limits = {.kind = FEAT_STORE_MEMORY};
+    struct feat_store *store = NULL;
+    feat_store_memory.open(plan, &no_limits, &store); /* cannot fail */
+    return state_of(plan, &no_limits, &feat_store_memory, store);
+}
+
+bool feat_state_is_shared(const struct feat_state *s) { return s->ops->commit != NULL; }
+
 void feat_state_free(struct feat_state *s) {
     if (s == NULL)
         return;
@@ -58,6 +92,10 @@ void feat_state_free(struct feat_state *s) {
     heap_free(s->applied);
     heap_free(s->published);
     heap_free(s->shown_keys);
+    heap_free(s->next);
+    heap_free(s->to);
+    heap_free(s->judged);
+    arena_deinit(&s->positions);
     heap_free(s->shown_all);
     feat_places_deinit(s);
     buf_deinit(&s->record);
@@ -88,10 +126,13 @@ void feat_state_edit(struct feat_state *s, const struct feat_update *u, int plac
     const struct feat_plan *p = s->plan;
     enum feat_scope scope = u->scope;
     struct slice bytes;
+    if (s->ops->admit != NULL && !s->ops->admit(s->store, scope, key, u->event->source))
+        return;
     s->ops->fetch(s->store, scope, &key, 1, &bytes);
     const struct feat_record *old =
         bytes.n == 0 ? NULL : feat_record_cells(p, scope, bytes, s->views[scope]);
-    assert((bytes.n == 0) == (old == NULL));
+    if (bytes.n > 0 && old == NULL)
+        log_error("state", "the record of an entity is damaged; it begins anew");
     uint64_t epoch = scope == FEAT_SCOPE_VALUE ? 0 : (old == NULL ? 0 : old->epoch) + 1;
     buf_clear(&s->record);
     feat_record_put_head(&s->record, scope, key, epoch, u->event->tenant, id);
@@ -131,7 +172,7 @@ static void edit_shown(struct feat_state *s, struct feat_update u) {
     }
 }
 
-static void apply_event(struct feat_state *s, const struct ev_event *e) {
+void feat_state_apply_event(struct feat_state *s, const struct ev_event *e) {
     uint64_t tenant = feat_tenant_hash(e->tenant), item_key = feat_entity_key(tenant, e->item);
     struct feat_update u = {
         .event = e, .n = 1, .user_key = feat_entity_key(tenant, e->user), .item_keys = &item_key};
@@ -193,39 +234,75 @@ struct feat_applied *feat_applied_entry(struct feat_state *s, int32_t partition)
     return &s->applied[at];
 }
 
-static enum feat_verdict apply_once(struct feat_state *s, const struct ev_event *e) {
-    struct feat_applied *from = feat_applied_entry(s, e->source.partition);
+enum feat_verdict feat_state_judge(const struct feat_plan *p, struct feat_applied *from,
+                                   const struct ev_event *e) {
+    assert(e->event_time_us > 0 && e->n_shown <= EV_SHOWN_MAX);
     if (e->source.offset <= from->offset)
         return FEAT_REPEATED;
     from->offset = e->source.offset;
-    if (e->event_time_us < from->clock_us - s->plan->lateness_us)
+    if (e->event_time_us < from->clock_us - p->lateness_us)
         return FEAT_LATE;
     if (e->event_time_us > from->clock_us)
         from->clock_us = e->event_time_us;
-    apply_event(s, e);
     return FEAT_APPLIED;
 }
 
-void feat_state_apply(struct feat_state *s, const struct ev_event *events, int n,
-                      enum feat_verdict *verdicts) {
+/* The store's limits count from the greatest event time seen. */
+static void advance(struct feat_state *s) {
+    int64_t now_us = 0;
+    for (int i = 0; i < s->n_applied; i++)
+        if (s->applied[i].clock_us > now_us)
+            now_us = s->applied[i].clock_us;
+    feat_store_memory_advance(s->store, now_us);
+}
+
+enum status feat_state_apply(struct feat_state *s, const struct ev_event *events, int n,
+                             enum feat_verdict *verdicts) {
+    if (feat_state_is_shared(s))
+        return feat_shared_apply(s, events, n, verdicts);
     pthread_rwlock_wrlock(&s->lock);
     for (int i = 0; i < n; i++) {
-        assert(events[i].event_time_us > 0 && events[i].n_shown <= EV_SHOWN_MAX);
-        enum feat_verdict verdict = apply_once(s, &events[i]);
+        const struct ev_event *e = &events[i];
+        enum feat_verdict verdict =
+            feat_state_judge(s->plan, feat_applied_entry(s, e->source.partition), e);
+        if (verdict == FEAT_APPLIED)
+            feat_state_apply_event(s, e);
         if (verdicts != NULL)
             verdicts[i] = verdict;
     }
+    advance(s);
     pthread_rwlock_unlock(&s->lock);
     feat_state_publish(s);
+    return STATUS_OK;
 }
 
-void feat_state_skip(struct feat_state *s, struct ev_source source) {
+enum status feat_state_skip(struct feat_state *s, struct ev_source source) {
+    if (feat_state_is_shared(s))
+        return feat_shared_skip(s, source);
     pthread_rwlock_wrlock(&s->lock);
     struct feat_applied *from = feat_applied_entry(s, source.partition);
     if (source.offset > from->offset)
         from->offset = source.offset;
     pthread_rwlock_unlock(&s->lock);
     feat_state_publish(s);
+    return STATUS_OK;
+}
+
+enum status feat_state_resume(struct feat_state *s, const struct feat_applied **out, int *n) {
+    if (feat_state_is_shared(s))
+        TRY(feat_shared_resume(s));
+    *out = s->applied;
+    *n = s->n_applied;
+    return STATUS_OK;
+}
+
+void feat_state_limit(struct feat_state *s, int64_t budget_bytes, int64_t ttl_us) {
+    if (feat_state_is_shared(s))
+        return;
+    pthread_rwlock_wrlock(&s->lock);
+    feat_store_memory_limit(s->store, budget_bytes, ttl_us);
+    advance(s);
+    pthread_rwlock_unlock(&s->lock);
 }
 
 /* ---- waiting ---- */
@@ -244,18 +321,34 @@ void feat_state_publish(struct feat_state *s) {
     pthread_mutex_unlock(&s->wait_lock);
 }
 
+static struct timespec time_of(int64_t us) {
+    return (struct timespec){us / 1000000, us % 1000000 * 1000};
+}
+
+/* When a shared store is looked at again. */
+static struct timespec soon(int64_t until_us) {
+    int64_t next_us = clock_mono_us() + SHARED_LOOK_US;
+    return time_of(next_us < until_us ? next_us : until_us);
+}
+
 enum status feat_state_wait(struct feat_state *s, struct ev_source source, int timeout_ms) {
     int64_t until_us = clock_mono_us() + (int64_t)timeout_ms * 1000;
-    struct timespec until = {until_us / 1000000, until_us % 1000000 * 1000};
-    bool done = false, expired = false;
+    struct timespec until = time_of(until_us);
+    bool done = false;
     pthread_mutex_lock(&s->wait_lock);
     for (;;) {
         const struct feat_applied *a =
             feat_applied_find(s->published, s->n_published, source.partition);
         done = a != NULL && a->offset >= source.offset;
-        if (done || expired)
+        if (!done && feat_state_is_shared(s)) { /* another process may be the one that applies it */
+            pthread_mutex_unlock(&s->wait_lock);
+            done = feat_shared_reached(s, source);
+            pthread_mutex_lock(&s->wait_lock);
+            until = soon(until_us);
+        }
+        if (done || clock_mono_us() >= until_us)
             break;
-        expired = pthread_cond_timedwait(&s->wait_changed, &s->wait_lock, &until) == ETIMEDOUT;
+        pthread_cond_timedwait(&s->wait_changed, &s->wait_lock, &until);
     }
     pthread_mutex_unlock(&s->wait_lock);
     return done ? STATUS_OK
@@ -265,11 +358,17 @@ enum status feat_state_wait(struct feat_state *s, struct ev_source source, int t
 }
 
 struct feat_state_size feat_state_size(struct feat_state *s) {
-    struct feat_state_size size = {{0}, 0};
+    struct feat_state_size size = {{0}, 0, 0};
+    if (feat_state_is_shared(s)) {
+        if (s->ops->size(s->store, &size) != STATUS_OK)
+            size = (struct feat_state_size){{0}, 0, 0};
+        return size;
+    }
     pthread_rwlock_rdlock(&s->lock);
     for (int scope = 0; scope < FEAT_SCOPES; scope++)
         size.entities[scope] = s->ops->count(s->store, (enum feat_scope)scope);
     size.bytes = s->ops->bytes(s->store);
+    size.evicted = feat_store_memory_evicted(s->store);
     pthread_rwlock_unlock(&s->lock);
     return size;
 }

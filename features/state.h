@@ -8,9 +8,14 @@
  *
  * Threads: one writer (the ingester), any number of readers. A micro-batch becomes visible as a
  * whole: a reader between feat_state_read_begin and _end sees the state between two micro-batches,
- * and `applied` says exactly which. */
+ * and `applied` says exactly which.
+ *
+ * In a shared store (Redis) any number of processes write, each its own partitions, one writer a
+ * process. A micro-batch becomes visible record by record: a reader sees in every record at least
+ * what `applied` says, and feat_state_ahead names those that hold more, and how much. */
 #pragma once
 #include "features/plan.h"
+#include "features/redis.h"
 
 /* An entity's state: header + cells. Opaque outside features/. */
 struct feat_record;
@@ -48,26 +53,77 @@ struct feat_rows {
 
 enum feat_verdict { FEAT_APPLIED, FEAT_REPEATED, FEAT_LATE };
 
-/* In memory. `plan` must outlive the state. */
+enum feat_store_kind { FEAT_STORE_MEMORY, FEAT_STORE_REDIS };
+#define FEAT_STORE_CHOICES "memory|redis"
+enum feat_on_unavailable { FEAT_UNAVAILABLE_FAIL, FEAT_UNAVAILABLE_MISSING };
+#define FEAT_UNAVAILABLE_CHOICES "fail|missing"
+
+struct feat_store_conf {
+    int kind;             /* enum feat_store_kind */
+    int64_t ttl_us;       /* what nothing happened to for so long is forgotten; 0: never */
+    int64_t budget_bytes; /* memory: beyond, what was not used for longest is forgotten; 0: all
+                             is kept */
+    int on_unavailable;   /* shared: what reads do without the store, enum feat_on_unavailable */
+    struct feat_redis_conf redis;
+    const char *prefix; /* redis: of every key; one plan, one prefix */
+    int64_t buckets;    /* redis: into how many slots the keys go; fixed once there are keys */
+};
+
+/* In memory, without limits. `plan` must outlive the state. */
 struct feat_state *feat_state_new(const struct feat_plan *plan);
+/* As the settings say; the strings in `c` must outlive the state. A shared store is where it was
+ * left. FAILED_PRECONDITION: the keys belong to another plan; UNAVAILABLE. */
+enum status feat_state_open(const struct feat_plan *plan, const struct feat_store_conf *c,
+                            struct feat_state **out);
 void feat_state_free(struct feat_state *s);
+bool feat_state_is_shared(const struct feat_state *s);
 
 /* Applies a micro-batch of events (any partitions, in order of arrival) and makes it visible at
- * once. verdicts [n] may be NULL. Only the writer. */
-void feat_state_apply(struct feat_state *s, const struct ev_event *events, int n,
-                      enum feat_verdict *verdicts);
-/* Marks an offset as dealt with though nothing was applied (a dead-lettered message). */
-void feat_state_skip(struct feat_state *s, struct ev_source source);
+ * once. verdicts [n] may be NULL. Only the writer.
+ *
+ * In memory it never fails. A shared store that is away is waited for. CANCELLED: interrupted;
+ * ABORTED: the store has lost writes (a failover): the caller must read the log again from
+ * feat_state_resume. Nothing is lost and nothing doubled by either. When there are no events call
+ * it with none, now and then: that is how a quiet partition's lost writes are noticed. */
+enum status feat_state_apply(struct feat_state *s, const struct ev_event *events, int n,
+                             enum feat_verdict *verdicts);
+/* Marks an offset as dealt with though nothing was applied (a dead-lettered message). Fails as
+ * apply does. */
+enum status feat_state_skip(struct feat_state *s, struct ev_source source);
+/* Where reading of the log goes on: right after these offsets. Of a shared store they are asked
+ * for: after opening, after ABORTED, and when partitions came from another process, which is then
+ * taken to have stopped writing (if it has not, no harm is done). Only the writer; valid until its
+ * next call. */
+enum status feat_state_resume(struct feat_state *s, const struct feat_applied **out, int *n);
+/* Makes a writer that waits for its store give up, now and from now on. Any thread. */
+void feat_state_interrupt(struct feat_state *s);
+
+/* Memory: limits from now on, as in struct feat_store_conf. Any thread. */
+void feat_state_limit(struct feat_state *s, int64_t budget_bytes, int64_t ttl_us);
 
 void feat_state_read_begin(struct feat_state *s);
-void feat_state_read_end(struct feat_state *s);
+/* OK in memory. Of a shared store: UNAVAILABLE or DATA_LOSS when some of it could not be read, and
+ * what was read in between is not to be used; with on_unavailable: missing, OK: all of it was then
+ * unknown. */
+enum status feat_state_read_end(struct feat_state *s);
 /* Between begin and end: rows of `request` as of now_us. Total: unknown users and items give
  * missing values, never errors. */
 void feat_state_extract(struct feat_state *s, struct arena *a, const struct feat_request *request,
                         int64_t now_us, struct feat_rows *out);
-/* Between begin and end: epoch of a user; applied offsets sorted by partition, arena memory. */
+/* Between begin and end: epoch of a user, FEAT_EPOCH_UNKNOWN when the store is away; applied
+ * offsets sorted by partition, arena memory. */
+#define FEAT_EPOCH_UNKNOWN UINT64_MAX
 uint64_t feat_state_user_epoch(struct feat_state *s, struct slice tenant, struct slice user);
 int feat_state_applied(struct feat_state *s, struct arena *a, const struct feat_applied **out);
+/* Between begin and end: records read in this section that hold more than `applied`: all events of
+ * `partition` up to `offset`. Arena memory. */
+struct feat_ahead {
+    enum feat_scope scope;
+    uint64_t key;
+    int32_t partition;
+    int64_t offset;
+};
+int feat_state_ahead(struct feat_state *s, struct arena *a, const struct feat_ahead **out);
 /* Between begin and end: up to `max` known items (ids, arena memory) of a tenant, those with the
  * most events first; ties by key. */
 int feat_state_items(struct feat_state *s, struct arena *a, struct slice tenant, int max,
@@ -82,10 +138,15 @@ uint64_t feat_item_key(struct slice tenant, struct slice item);
 uint64_t feat_user_key(struct slice tenant, struct slice user);
 
 struct feat_state_size {
-    uint64_t entities[FEAT_SCOPES];
-    uint64_t bytes; /* all memory of the store */
+    uint64_t entities[FEAT_SCOPES]; /* shared: ever made; what expired is not taken off */
+    uint64_t bytes;                 /* memory of the store; Redis: of its servers, all they keep */
+    uint64_t evicted;               /* entities forgotten for the budget or their age, so far */
 };
+/* Of a shared store it may be 2 s old, or all 0 when it is away. */
 struct feat_state_size feat_state_size(struct feat_state *s);
+/* All of a shared store, in memory: for dumps, snapshots, looking at. No writer may be at work, or
+ * records are of different moments. */
+enum status feat_state_copy(struct feat_state *s, struct feat_state **out);
 
 /* Snapshot: state and offsets in one file, atomically. Load checks the plan's fingerprint
  * (FAILED_PRECONDITION names both) and a checksum (DATA_LOSS). */

@@ -1,10 +1,11 @@
 /* state_parts.h: the inside of struct feat_state, for state.c, extract.c, snapshot.c and dump.c.
  *
  * The memory store keeps ONE applied offset per partition: state and offsets live and die together
- * in it, and a micro-batch becomes visible as a whole. A vector per entity would only be needed in
- * a store that several processes write and that outlives them. */
+ * in it, and a micro-batch becomes visible as a whole. A store that several processes write and
+ * that outlives them keeps more (store_redis_parts.h); state_shared.c works with it. */
 #pragma once
 #include <pthread.h>
+#include <stdatomic.h>
 #include "base/buf.h"
 #include "features/kind.h"
 #include "features/record.h"
@@ -16,6 +17,8 @@ struct feat_state {
     struct feat_store *store;
     const struct feat *
         *cells[FEAT_SCOPES]; /* [n_cells]: the feature that owns each; cell 0: NULL */
+
+    struct feat_store_conf conf;
 
     /* Around store and applied: held for writing during one micro-batch, for reading between
      * feat_state_read_begin and _end. Writers go first, or busy readers would starve them. */
@@ -35,7 +38,37 @@ struct feat_state {
     uint64_t *shown_keys;            /* [EV_SHOWN_MAX] */
     int *shown_all;                  /* [EV_SHOWN_MAX] 0, 1, 2, ... */
     struct feat_places_work *places; /* of crossed scopes; NULL until needed */
+
+    /* a shared store's writer */
+    struct feat_applied *next; /* [n_next] where the micro-batch leads */
+    struct feat_applied *to;   /* [n_to] the partitions of it that are in the micro-batch */
+    enum feat_verdict *judged; /* [cap_judged] */
+    int n_next, cap_next, n_to, cap_judged;
+    struct arena positions;
+    int64_t verified_us; /* when all was known to be there */
+    atomic_bool interrupted;
 };
+
+/* ---- state.c, for state_shared.c ---- */
+
+/* What an event is as seen from its partition, which moves on to it. Changes no record. */
+enum feat_verdict feat_state_judge(const struct feat_plan *p, struct feat_applied *from,
+                                   const struct ev_event *e);
+/* Into every record the event names, whatever its offset. */
+void feat_state_apply_event(struct feat_state *s, const struct ev_event *e);
+
+/* ---- state_shared.c: the same calls on a shared store ---- */
+
+enum status feat_shared_apply(struct feat_state *s, const struct ev_event *events, int n,
+                              enum feat_verdict *verdicts);
+enum status feat_shared_skip(struct feat_state *s, struct ev_source source);
+enum status feat_shared_resume(struct feat_state *s);
+bool feat_shared_reached(struct feat_state *s, struct ev_source source);
+/* Brings a request's records near in one round trip. */
+void feat_shared_prefetch(struct feat_state *s, struct feat_read *r);
+
+/* The bytes of a record, empty when unknown. Between read_begin and _end. */
+struct slice feat_state_bytes(struct feat_state *s, enum feat_scope scope, uint64_t key);
 
 /* ---- state.c, for places.c ---- */
 

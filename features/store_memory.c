@@ -26,7 +26,13 @@ struct feat_store {
     uint64_t table_bytes;
 };
 
-static struct feat_store *memory_open(void) { return HEAP_NEW(struct feat_store); }
+static enum status memory_open(const struct feat_plan *plan, const struct feat_store_conf *c,
+                               struct feat_store **out) {
+    (void)plan;
+    (void)c;
+    *out = HEAP_NEW(struct feat_store);
+    return STATUS_OK;
+}
 
 static void memory_close(struct feat_store *s) {
     if (s == NULL)
@@ -182,3 +188,12 @@ const struct feat_store_ops feat_store_memory = {
     .count = memory_count,
     .bytes = memory_bytes,
 };
+
+void feat_store_memory_limit(struct feat_store *s, int64_t budget_bytes, int64_t ttl_us) {
+    (void)s, (void)budget_bytes, (void)ttl_us;
+}
+void feat_store_memory_advance(struct feat_store *s, int64_t now_us) { (void)s, (void)now_us; }
+uint64_t feat_store_memory_evicted(const struct feat_store *s) {
+    (void)s;
+    return 0;
+}

@@ -89,10 +89,17 @@ static void record_of(struct buf *b, enum feat_scope scope, uint64_t key, uint32
         buf_add_byte(b, (uint8_t)(key + i));
 }
 
+static struct feat_store *opened(const struct feat_store_ops *ops) {
+    static const struct feat_store_conf conf = {.kind = FEAT_STORE_MEMORY};
+    struct feat_store *s = NULL;
+    CHECK_OK(ops->open(NULL, &conf, &s));
+    return s;
+}
+
 static void test_store_against_an_array(void) {
     enum { KEYS = 5000 };
     const struct feat_store_ops *ops = &feat_store_memory;
-    struct feat_store *s = ops->open();
+    struct feat_store *s = opened(ops);
     uint32_t *sizes = HEAP_ARRAY(uint32_t, KEYS); /* 0: absent, else 1 + bytes */
     struct rng rng;
     struct buf b = {0};
@@ -136,7 +143,7 @@ static void test_store_against_an_array(void) {
 /* Keys that agree in table, tag and slot still are two. */
 static void test_store_tells_near_keys_apart(void) {
     const struct feat_store_ops *ops = &feat_store_memory;
-    struct feat_store *s = ops->open();
+    struct feat_store *s = opened(ops);
     struct buf b = {0};
     for (uint64_t i = 0; i < 9; i++) {
         uint64_t key = 5 + (i << 20); /* bits of neither slot, tag nor table */
