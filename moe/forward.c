@@ -46,6 +46,7 @@ static struct moe_run bind(const struct moe_model *m, const struct moe_plan *ask
     }
     if (train) {
         r.tower_dout = moe_work_take(work, T * rows);
+        r.tower_din = moe_work_take(work, rows * (size_t)m->levels[m->n_levels - 1].out);
         r.dlogits = moe_work_take(work, rows * T);
     }
     return r;
@@ -109,12 +110,19 @@ static void towers_backward(const struct moe_model *m, const struct moe_numbers 
     for (size_t t = T; t-- > 0;) {
         const struct moe_tower *w = &m->towers[t];
         struct moe_rows in = tower_input(m, r, (int)t);
-        struct moe_rows_grad din = {.c = r->levels[m->n_levels - 1]->dout[w->module]};
-        float *dy = r->tower_dout + t * rows;
+        float *dout = r->levels[m->n_levels - 1]->dout[w->module], *dy = r->tower_dout + t * rows;
+        size_t n_din = rows * (size_t)m->levels[m->n_levels - 1].out;
+        struct moe_rows_grad din = {.c = pass->task_squares ? r->tower_din : dout};
+        if (pass->task_squares)
+            memset(r->tower_din, 0, n_din * sizeof(float));
         for (size_t i = 0; i < rows; i++)
             dy[i] = r->dlogits[i * T + t];
         moe_mlp_backward(&w->mlp, moe_numbers_value(n, w->tensor, 0), &in, r->towers[t], pass,
                          r->tower_out + t * rows, dy, moe_numbers_grad(n, w->tensor, 0), &din);
+        if (pass->task_squares) {
+            pass->task_squares[t] += moe_vec_sum_squares(n_din, r->tower_din);
+            moe_vec_add(n_din, r->tower_din, dout);
+        }
     }
 }
 

@@ -81,6 +81,7 @@ struct moe_run {
     struct moe_mlp_saved **towers;
     float *wide_qy, *wide_qdy, *wide, *dwide; /* [.. x n_tasks] */
     float *tower_out, *tower_dout;            /* [n_tasks][rows] */
+    float *tower_din;                         /* [rows x out of the last level] of one task */
     float *logits, *dlogits;                  /* [rows x n_tasks] */
 };
 

@@ -46,6 +46,10 @@ const struct conf_item moe_train_items[] = {
               "rule of a step"),
     CONF_ENUM(struct moe_train_conf, schedule, "schedule", "cosine", MOE_SCHEDULE_CHOICES,
               "learning rate after warm-up"),
+    CONF_ENUM(struct moe_train_conf, balance, "balance", "fixed", MOE_BALANCE_CHOICES,
+              "factors on the tasks' losses that move during training"),
+    CONF_FLOAT(struct moe_train_conf, gradnorm_alpha, "gradnorm_alpha", "1.5", 0, 10, NULL,
+               "gradnorm: how much harder a task pushes that learns slower than the others"),
     CONF_BOOL(struct moe_train_conf, prior_bias, "prior_bias", "true",
               "towers start at the log-odds of their task in the training rows"),
     CONF_END};

@@ -10,9 +10,9 @@ struct moe_train_conf {
     int64_t epochs, batch_rows, seed, threads, patience;
     double rate, weight_decay, clip, pairwise,
         validation; /* validation: last share of the groups by time */
-    double embed_rate, dropout, warmup, ema;
-    int optimizer, schedule; /* enum moe_optim_kind, enum moe_schedule */
-    bool prior_bias;         /* towers start at the tasks' log-odds */
+    double embed_rate, dropout, warmup, ema, gradnorm_alpha;
+    int optimizer, schedule, balance; /* enum moe_optim_kind, moe_schedule, moe_balance */
+    bool prior_bias;                  /* towers start at the tasks' log-odds */
     /* every field is a line of moe_train_items */
 };
 extern const struct conf_item moe_train_items[];

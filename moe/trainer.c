@@ -59,16 +59,20 @@ static void differentiate(struct moe_worker *w) {
     for (int i = 0; i < m->inputs.n_tables; i++)
         moe_embed_grad_clear(&w->embed[i]);
     w->loss = 0;
+    memset(w->task_loss, 0, sizeof w->task_loss);
     if (w->batch.n_rows == 0)
         return;
     for (int i = 0; i < m->n_tasks; i++)
-        scale[i] = (float)((double)t->scale[i] / t->rows_weight);
+        scale[i] = (float)((double)t->scale[i] * t->balance.factor[i] / t->rows_weight);
+    memset(w->task_squares, 0, sizeof w->task_squares);
     struct moe_pass pass = {.training = true,
                             .dropout = (float)t->conf->dropout,
                             .rng = &rng,
                             .share = (float)w->batch.n_rows / (float)t->n_rows,
                             .batch = &w->batch,
                             .progress = (float)t->optim.step / (float)t->steps_planned};
+    if (t->balance.kind == MOE_BALANCE_GRADNORM)
+        pass.task_squares = w->task_squares;
     struct moe_numbers n = {&m->params, m->params.v, w->g, w->stats};
     moe_forward(m, m->params.v, &w->batch, w->run, &pass, false);
     w->loss = moe_loss_tasks(w->batch.n_rows, m->n_tasks, m->task_loss, w->run->logits, w->labels,
@@ -140,6 +144,22 @@ static void move(struct moe_worker *w) {
                         t->rate * (float)t->conf->embed_rate, t->clip);
 }
 
+static void balance(struct moe_trainer *t) {
+    double loss[64], norm[64];
+    if (t->balance.kind == MOE_BALANCE_FIXED)
+        return;
+    for (int i = 0; i < t->m->n_tasks; i++) {
+        double sum = 0, squares = 0, weight = (double)t->m->task_weight[i];
+        for (int k = 0; k < t->n_workers; k++) {
+            sum += t->workers[k].task_loss[i];
+            squares += t->workers[k].task_squares[i];
+        }
+        loss[i] = weight > 0 ? sum * (double)t->scale[i] / (weight * t->rows_weight) : (double)NAN;
+        norm[i] = sqrt(squares);
+    }
+    moe_task_balance_step(&t->balance, loss, norm);
+}
+
 static void meet(struct moe_trainer *t) {
     if (t->n_workers > 1)
         pthread_barrier_wait(&t->barrier);
@@ -154,6 +174,7 @@ static void step(struct moe_worker *w) {
     if (w->index == 0) {
         set_clip(t);
         after_step(t);
+        balance(t);
     }
     meet(t);
     move(w);
@@ -219,6 +240,7 @@ void moe_trainer_init(struct moe_trainer *t, struct moe_model *m, const struct m
     if (t->rows_max > batch_rows_max)
         t->rows_max = batch_rows_max;
     t->groups_max = t->rows_max;
+    moe_task_balance_init(&t->balance, conf->balance, m->n_tasks, conf->gradnorm_alpha);
     t->scale = HEAP_ARRAY(float, m->n_tasks);
     t->share = HEAP_ARRAY(int, n + 1);
     t->workers = HEAP_ARRAY(struct moe_worker, n);

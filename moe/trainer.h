@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include "moe/model_impl.h"
 #include "moe/optim.h"
+#include "moe/task_balance.h"
 #include "moe/train.h"
 
 enum moe_schedule { MOE_COSINE, MOE_CONSTANT, MOE_LINEAR };
@@ -27,7 +28,8 @@ struct moe_worker {
     float *stats;                 /* [n_stats] */
     struct moe_embed_grad *embed; /* [n_tables] */
     double loss, squares;
-    double task_loss[64]; /* sums over the rows, without the tasks' weights */
+    double task_loss[64];    /* sums over the rows, without the tasks' weights */
+    double task_squares[64]; /* of the tasks' gradients where their towers begin */
 };
 
 struct moe_trainer {
@@ -36,6 +38,7 @@ struct moe_trainer {
     const struct moe_train_conf *conf;
     const int *first; /* [n_groups + 1] first row of each group */
     float *scale;     /* [n_tasks] weight / share of the rows in the task's sample space */
+    struct moe_task_balance balance; /* factors on top of `scale` */
     struct moe_optim optim;
     struct moe_worker *workers;
     int n_workers, rows_max, groups_max;
