@@ -108,6 +108,10 @@ static void each_buffer(const struct moe_packed *p, void *to,
                 f(to, name, y->unit_at, y->in, y->zero);
             }
     }
+    for (int e = 0; e < p->levels[0].n_experts && p->halves.expert; e++) {
+        snprintf(name, sizeof name, "level0.expert%d.half", e);
+        f(to, name, p->halves.expert[e].unit_at, p->levels[0].experts[e].layers[0].out, 128);
+    }
 }
 
 struct choosing {
@@ -158,6 +162,8 @@ static void observe(struct calibrate_side *s, struct calibrate_slates *slates, f
         }
     }
     struct choosing c = {&o, units};
+    for (size_t i = 0; i < o.n; i++) /* halves of a model that keeps none */
+        units[i] = 1;
     each_buffer(s->p, &c, put_zero);
     each_buffer(s->p, &c, put_units);
     heap_free(o.most);
@@ -252,8 +258,10 @@ static void put_layer(void *to, const char *name, size_t unit, int n, int zero) 
     (void)n;
     (void)zero;
     double size = l->c->size[unit];
+    if (!(size > 0)) /* not seen in int8 */
+        return;
     l->out->layers[l->out->n_layers++] = (struct moe_layer_error){
-        arena_strdup(l->a, slice_of(name)), size > 0 ? sqrt(l->c->error[unit] / size) : 0};
+        arena_strdup(l->a, slice_of(name)), sqrt(l->c->error[unit] / size)};
 }
 
 static void layer_errors(struct calibrate_side *fp32, struct calibrate_side *int8,

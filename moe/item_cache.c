@@ -62,7 +62,8 @@ void moe_item_cache_free(struct moe_item_cache *c) {
     heap_free(c);
 }
 
-static uint64_t tag_of(uint64_t key) { return key ? key : 1; }
+/* 0 says empty; key 0 is given a number that is as unlikely as any. */
+static uint64_t tag_of(uint64_t key) { return key ? key : 0x6C62272E07BB0142ull; }
 
 static size_t first_way(const struct moe_item_cache *c, uint64_t key) {
     uint64_t spread = key * 0x9E3779B97F4A7C15ull;

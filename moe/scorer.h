@@ -9,6 +9,9 @@ enum moe_precision { MOE_FP32, MOE_BF16, MOE_INT8 };
 struct moe_scorer_conf {
     enum moe_precision precision;
     int rows_max; /* largest request */
+    /* Keeps the candidate half of the first layers by item, in at most so many bytes; 0: no. Where
+     * a model's shape does not allow it, it is logged and left out. */
+    size_t cache_bytes;
 };
 
 struct moe_scorer;

@@ -11,6 +11,7 @@
  * Types: activations of experts are in the scorer's precision, those of gates and towers in fp32
  * or, under bf16 and int8, in bf16. Sums over experts are always fp32. */
 #pragma once
+#include "moe/item_cache.h"
 #include "moe/model_impl.h"
 #include "moe/pack.h"
 #include "moe/scorer.h"
@@ -107,6 +108,26 @@ struct packed_numbers {
     const float *mean, *scale; /* [n] */
 };
 
+/* The candidate half of an expert's first layer, kept by item. */
+struct packed_half {
+    size_t at;   /* bytes of a kept row */
+    int columns; /* to whole vectors */
+    size_t unit_at;
+    float *start;    /* int8: takes the inputs' zeros off; else zeros. [columns] */
+    int16_t *step;   /* int8: see moe_half. [columns] */
+    size_t start_at; /* int8: bytes of scratch: the request's int16 start [columns] */
+};
+/* All of them; the rows also hold the logits' halves. */
+struct packed_halves {
+    struct moe_item_cache *cache; /* NULL: off */
+    struct packed_half *expert;   /* [experts of level 0]; NULL: this model has none */
+    size_t row_bytes, side_at;
+    float *side_start; /* zeros */
+    /* bytes of scratch: keys of all rows; by parity of the block: kept rows and pins; rows to make
+     */
+    size_t at_keys, at_rows[2], at_pins[2], at_missing, at_made, at_float;
+};
+
 struct moe_packed {
     const struct moe_model *m;
     const struct moe_kernels *k;
@@ -126,6 +147,7 @@ struct moe_packed {
     size_t at_hidden[2], at_float, at_tower[2], at_tower_in, at_logits;
     size_t at_list, at_gathered, at_group; /* sparse experts: rows; OWN gates: zeros [block] */
     size_t scratch_bytes;
+    struct packed_halves halves;
     void *weights; /* one block: everything packed */
     size_t weights_bytes;
     struct arena arena; /* the structs above */
@@ -139,11 +161,19 @@ enum status moe_packed_new(const struct moe_model *m, const struct moe_cpu *cpu,
                            enum moe_precision precision, int rows_max, const float *units,
                            struct moe_packed **out);
 void moe_packed_free(struct moe_packed *p);
+/* For building: a piece of scratch, aligned to cache lines; the places of item halves; their steps.
+ */
+size_t moe_packed_take(struct moe_packed *p, size_t bytes);
+void moe_packed_shape_halves(struct moe_packed *p);
+void moe_packed_fill_halves(struct moe_packed *p, const float *units);
 /* The second half of moe_packed_new: packs the weights. */
 void moe_packed_fill(struct moe_packed *p, const float *units);
+/* Keeps item halves from now on, at most `bytes` of them. UNIMPLEMENTED, with the reason, when the
+ * model's first level is not a plain one. Not while others score. */
+enum status moe_packed_keep_halves(struct moe_packed *p, size_t bytes);
 /* Floats of `units`: of the query part, then by level: of each source's candidate part, then of
- * each expert's hidden layers, as the layers' inputs come. Each is the value of one step of the
- * column's int8 activation. */
+ * each expert's hidden layers, as the layers' inputs come; last the halves that are kept. Each is
+ * the value of one step of the column's int8 activation. */
 size_t moe_packed_units(const struct moe_model *m);
 /* Inputs of the network: x [n x part[side]], and MOE_LANES zeros behind, from numbers [n x columns]
  * and ids [n x slots]. */

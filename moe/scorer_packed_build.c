@@ -33,8 +33,7 @@ const char *moe_packed_lacks(const struct moe_model *m) {
 
 static int padded(int n, int to) { return (n + to - 1) / to * to; }
 
-/* A piece of scratch: aligned to cache lines. */
-static size_t take(struct moe_packed *p, size_t bytes) {
+size_t moe_packed_take(struct moe_packed *p, size_t bytes) {
     size_t at = p->scratch_bytes;
     p->scratch_bytes += (bytes + 63) & ~(size_t)63;
     return at;
@@ -51,8 +50,9 @@ static void place_source(struct moe_packed *p, struct packed_source *s, size_t a
         s->at_low = s->at_side = at_direct;
         return;
     }
-    s->at_low = take(p, (size_t)p->block * s->low_stride);
-    s->at_side = p->low == p->side ? s->at_low : take(p, (size_t)p->block * s->side_stride);
+    s->at_low = moe_packed_take(p, (size_t)p->block * s->low_stride);
+    s->at_side =
+        p->low == p->side ? s->at_low : moe_packed_take(p, (size_t)p->block * s->side_stride);
 }
 
 static void shape_sources(struct moe_packed *p, const struct moe_level *l, struct packed_level *to,
@@ -86,11 +86,11 @@ static void place_own(struct moe_packed *p, struct packed_level *l, struct packe
     struct moe_work work = {0};
     if (g->use->gate.ops->bind)
         g->use->gate.ops->bind(&g->use->gate, &plan, &work);
-    g->at_work = take(p, work.used * sizeof(float));
-    g->at_route = take(p, (size_t)(p->block * g->n_experts) * sizeof(float));
+    g->at_work = moe_packed_take(p, work.used * sizeof(float));
+    g->at_route = moe_packed_take(p, (size_t)(p->block * g->n_experts) * sizeof(float));
     l->sparse |= (g->use->gate.flags & MOE_GATE_SPARSE) != 0;
     if (s->n && !s->has_own)
-        s->at_own = take(p, (size_t)(p->block * s->columns) * sizeof(float));
+        s->at_own = moe_packed_take(p, (size_t)(p->block * s->columns) * sizeof(float));
     s->has_own = true;
 }
 
@@ -116,7 +116,7 @@ static void shape_gates(struct moe_packed *p, const struct moe_level *l, struct 
             place_own(p, to, g);
     }
     to->weights_stride = (size_t)weights;
-    to->at_weights = take(p, (size_t)p->block * (size_t)weights * sizeof(float));
+    to->at_weights = moe_packed_take(p, (size_t)p->block * (size_t)weights * sizeof(float));
     bool wide = p->m->wide_tensor >= 0 && to == &p->levels[0];
     for (int i = 0; i < to->n_sources; i++) {
         struct packed_source *s = &to->sources[i];
@@ -132,7 +132,7 @@ static void shape_gates(struct moe_packed *p, const struct moe_level *l, struct 
         s->side.act = MOE_ACT_NONE;
         /* a group of 16 is read from any logit on */
         s->logits_stride = (size_t)padded(lanes[i], p->k->nr) + MOE_LANES;
-        s->at_logits = take(p, (size_t)p->block * s->logits_stride * sizeof(float));
+        s->at_logits = moe_packed_take(p, (size_t)p->block * s->logits_stride * sizeof(float));
     }
 }
 
@@ -216,8 +216,8 @@ static void shape_level(struct moe_packed *p, int at) {
     shape_gates(p, l, to);
     shape_experts(p, l, to);
     shape_modules(p, l, to);
-    to->at_outputs = take(p, (size_t)p->block * (size_t)l->n_experts * to->output_bytes);
-    to->at_sums = take(p, (size_t)(l->n_modules * p->block) * to->sums_stride);
+    to->at_outputs = moe_packed_take(p, (size_t)p->block * (size_t)l->n_experts * to->output_bytes);
+    to->at_sums = moe_packed_take(p, (size_t)(l->n_modules * p->block) * to->sums_stride);
 }
 
 static void shape_towers(struct moe_packed *p) {
@@ -250,11 +250,11 @@ static void plan_sparse(struct moe_packed *p) {
                 widest_source = s->low_stride;
         }
     if (own)
-        p->at_group = take(p, (size_t)p->block * sizeof(int));
+        p->at_group = moe_packed_take(p, (size_t)p->block * sizeof(int));
     if (!widest_source)
         return;
-    p->at_list = take(p, (size_t)p->block * sizeof(int));
-    p->at_gathered = take(p, (size_t)p->block * widest_source);
+    p->at_list = moe_packed_take(p, (size_t)p->block * sizeof(int));
+    p->at_gathered = moe_packed_take(p, (size_t)p->block * widest_source);
 }
 
 /* What does not belong to one level. */
@@ -269,14 +269,16 @@ static void plan_buffers(struct moe_packed *p) {
     p->hidden_stride = moe_pack_row_bytes(p->low, (int)expert);
     p->tower_stride = moe_pack_row_bytes(p->side, (int)tower);
     for (int i = 0; i < 2; i++) {
-        p->at_hidden[i] = take(p, (size_t)p->block * p->hidden_stride);
-        p->at_tower[i] = take(p, (size_t)p->block * p->tower_stride);
+        p->at_hidden[i] = moe_packed_take(p, (size_t)p->block * p->hidden_stride);
+        p->at_tower[i] = moe_packed_take(p, (size_t)p->block * p->tower_stride);
     }
-    p->at_float = take(p, (size_t)p->block * (expert > tower ? expert : tower) * sizeof(float));
+    p->at_float =
+        moe_packed_take(p, (size_t)p->block * (expert > tower ? expert : tower) * sizeof(float));
     const struct packed_level *last = &p->levels[p->n_levels - 1];
-    p->at_tower_in = take(p, (size_t)p->block * moe_pack_row_bytes(p->side, last->out));
+    p->at_tower_in = moe_packed_take(p, (size_t)p->block * moe_pack_row_bytes(p->side, last->out));
     plan_sparse(p);
-    p->at_logits = take(p, (size_t)p->m->n_tasks * padded(p->block, MOE_LANES) * sizeof(float));
+    p->at_logits =
+        moe_packed_take(p, (size_t)p->m->n_tasks * padded(p->block, MOE_LANES) * sizeof(float));
 }
 
 /* Columns of the query products: one range per first layer over the input. */
@@ -297,11 +299,11 @@ static void plan_query(struct moe_packed *p) {
     }
     p->query_low.columns = dq ? low : 0;
     p->query_side.columns = dq ? side : 0;
-    p->at_query = take(p, (size_t)(dq + MOE_LANES) * sizeof(float));
-    p->at_query_low = take(p, moe_pack_row_bytes(p->low, padded(dq, MOE_LANES)));
-    p->at_query_side = take(p, moe_pack_row_bytes(p->side, padded(dq, MOE_LANES)));
-    p->query_low.at = take(p, (size_t)low * sizeof(float));
-    p->query_side.at = take(p, (size_t)side * sizeof(float));
+    p->at_query = moe_packed_take(p, (size_t)(dq + MOE_LANES) * sizeof(float));
+    p->at_query_low = moe_packed_take(p, moe_pack_row_bytes(p->low, padded(dq, MOE_LANES)));
+    p->at_query_side = moe_packed_take(p, moe_pack_row_bytes(p->side, padded(dq, MOE_LANES)));
+    p->query_low.at = moe_packed_take(p, (size_t)low * sizeof(float));
+    p->query_side.at = moe_packed_take(p, (size_t)side * sizeof(float));
 }
 
 static void shape_numbers(struct moe_packed *p, int side) {
@@ -351,7 +353,8 @@ static void shape(struct moe_packed *p) {
     p->block = block_of(m, p->rows_max);
     p->mixes_rows = m->mixes_rows;
     /* whole vectors are read from each row, the last one's reach behind it */
-    p->at_x = take(p, ((size_t)(p->block * m->part[MOE_CAND]) + MOE_LANES) * sizeof(float));
+    p->at_x =
+        moe_packed_take(p, ((size_t)(p->block * m->part[MOE_CAND]) + MOE_LANES) * sizeof(float));
     p->levels = ARENA_ARRAY(&p->arena, struct packed_level, m->n_levels);
     for (int l = 0; l < m->n_levels; l++)
         shape_level(p, l);
@@ -359,6 +362,7 @@ static void shape(struct moe_packed *p) {
     plan_buffers(p);
     plan_query(p);
     number_units(p);
+    moe_packed_shape_halves(p);
 }
 
 enum status moe_packed_new(const struct moe_model *m, const struct moe_cpu *cpu,
@@ -391,6 +395,7 @@ void moe_packed_free(struct moe_packed *p) {
     if (!p)
         return;
     heap_free(p->weights);
+    moe_item_cache_free(p->halves.cache);
     arena_deinit(&p->arena);
     heap_free(p);
 }

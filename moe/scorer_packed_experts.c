@@ -109,7 +109,10 @@ static void run_layers(const struct packed_run *r, const struct packed_level *le
         struct packed_target to = {p->low,           r->scratch + p->at_hidden[i & 1],
                                    p->hidden_stride, next->per_unit,
                                    next->zero,       NULL};
-        moe_packed_store(r, &e->layers[i], a, stride, p->query_low.at, &to);
+        if (i == 0 && r->kept && level == p->levels)
+            moe_packed_halves_first(r, (int)number, &to);
+        else
+            moe_packed_store(r, &e->layers[i], a, stride, p->query_low.at, &to);
         a = to.rows;
         stride = to.stride;
         packed_show(r, next->unit_at, a, stride, next->in);

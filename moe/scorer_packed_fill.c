@@ -256,6 +256,7 @@ void moe_packed_fill(struct moe_packed *p, const float *units) {
         madvise((void *)from, to - from, MADV_HUGEPAGE);
     struct filler f = {.p = p, .base = p->weights, .units = units};
     walk(&f);
+    moe_packed_fill_halves(p, units);
 }
 
 size_t moe_packed_units(const struct moe_model *m) {
@@ -269,6 +270,10 @@ size_t moe_packed_units(const struct moe_model *m) {
             for (int k = 1; k < mlp->n_layers; k++)
                 n += (size_t)mlp->width[k];
         }
+    }
+    for (int e = 0; e < m->levels[0].n_experts; e++) {
+        const struct moe_mlp *mlp = moe_level_group(&m->levels[0], e)->expert.shape;
+        n += (size_t)mlp->width[1];
     }
     return n;
 }

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "base/heap.h"
+#include "base/log.h"
 #include "moe/calibrate.h"
 #include "moe/scorer_packed.h"
 #include "moe/scorer_path.h"
@@ -29,6 +30,8 @@ static enum status packed_open(const struct moe_model *m, const struct moe_score
         status = moe_packed_new(m, moe_cpu(), conf->precision, conf->rows_max, units, &p);
     arena_deinit(&a);
     TRY(status);
+    if (conf->cache_bytes && moe_packed_keep_halves(p, conf->cache_bytes) != STATUS_OK)
+        log_info("scorer", "%s; going without", status_message());
     struct path *s = HEAP_NEW(struct path);
     s->p = p;
     snprintf(s->label, sizeof s->label, "%s-%s", p->k->name, moe_precision_word(conf->precision));

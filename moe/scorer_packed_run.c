@@ -69,7 +69,10 @@ static void run_own_gate(const struct packed_run *r, const struct packed_level *
 
 static void run_gates(const struct packed_run *r, const struct packed_level *below,
                       const struct packed_level *l) {
-    for (int i = 0; i < l->n_sources; i++) {
+    const bool kept = r->kept && l == r->p->levels;
+    if (kept)
+        moe_packed_halves_logits(r);
+    for (int i = 0; i < l->n_sources && !kept; i++) {
         const struct packed_source *s = &l->sources[i];
         if (!s->has_side)
             continue;
@@ -107,11 +110,14 @@ static void run_levels(const struct packed_run *r) {
         const struct packed_level *level = &r->p->levels[l];
         clock = 0;
         packed_lap(r, PACKED_CONVERT, &clock);
-        for (int i = 0; i < level->n_sources; i++) {
+        const bool kept = r->kept && l == 0;
+        for (int i = 0; i < level->n_sources && !kept; i++) {
             const struct packed_source *s = &level->sources[i];
             moe_packed_open(r, below, s);
             packed_show(r, s->unit_at, r->scratch + s->at_low, s->low_stride, s->columns);
         }
+        if (l == 0 && r->watch && r->watch->see && r->p->low == MOE_FP32)
+            moe_packed_halves_show(r);
         packed_lap(r, PACKED_CONVERT, &clock);
         run_gates(r, below, level);
         packed_lap(r, PACKED_GATES, &clock);
@@ -230,25 +236,33 @@ void moe_packed_score(const struct moe_packed *p, const struct moe_batch *b, voi
     assert(b->n_groups == 1 && b->n_rows <= p->rows_max);
     const struct moe_inputs *in = &p->m->inputs;
     struct moe_batch block = *b;
-    struct packed_run r = {p, scratch, 1, NULL, &block, watch, NULL};
+    struct packed_run r = {.p = p, .scratch = scratch, .n = 1, .batch = &block, .watch = watch};
+    const bool keeps = p->halves.cache != NULL;
     int64_t clock = 0;
     packed_lap(&r, PACKED_QUERY, &clock);
     run_query(&r, b);
     if (p->at_group)
         memset(r.scratch + p->at_group, 0, (size_t)p->block * sizeof(int));
     packed_lap(&r, PACKED_QUERY, &clock);
+    if (keeps)
+        moe_packed_halves_begin(&r, b);
     for (int from = 0; from < b->n_rows; from += p->block) {
         const size_t at = (size_t)from;
         r.n = block.n_rows = b->n_rows - from < p->block ? b->n_rows - from : p->block;
         block.cand = b->cand + at * (size_t)in->cand_columns;
         block.cand_ids = b->cand_ids + at * (size_t)in->cand_slots;
-        packed_lap(&r, PACKED_TOWERS, &clock);
-        moe_packed_gather(p, MOE_CAND, block.cand, block.cand_ids, r.n, packed_floats(&r, p->at_x));
+        if (keeps)
+            moe_packed_halves_block(&r, b, from);
+        else
+            moe_packed_gather(p, MOE_CAND, block.cand, block.cand_ids, r.n,
+                              packed_floats(&r, p->at_x));
         packed_lap(&r, PACKED_GATHER, &clock);
         run_levels(&r);
         clock = 0;
         packed_lap(&r, PACKED_TOWERS, &clock);
         run_towers(&r, probabilities + at, (size_t)b->n_rows);
         packed_lap(&r, PACKED_TOWERS, &clock);
+        if (keeps)
+            moe_packed_halves_end(&r, from);
     }
 }

@@ -11,7 +11,10 @@ struct packed_run {
     const int *rows;               /* [n] which these are; NULL: all */
     const struct moe_batch *batch; /* the block's */
     const struct packed_watch *watch;
-    struct packed_halves *halves; /* NULL: the item cache is off */
+    /* the item cache; NULL: off */
+    const char *const *kept;      /* [n] rows of halves of this block */
+    const char *const *kept_next; /* [n_next] of the next */
+    int n_next;
 };
 
 static inline float *packed_floats(const struct packed_run *r, size_t at) {
@@ -57,6 +60,16 @@ void moe_packed_layer(const struct packed_run *r, const struct packed_layer *l,
                       const struct moe_tile *t);
 void moe_packed_store(const struct packed_run *r, const struct packed_layer *l, const void *a,
                       size_t a_stride, size_t query_at, const struct packed_target *to);
+
+/* Item halves (scorer_packed_halves.c). begin: keys of all rows and the first block's look-ups;
+ * block: this block's misses are made and kept, the next block is looked up; end: pins go. */
+void moe_packed_halves_begin(struct packed_run *r, const struct moe_batch *b);
+void moe_packed_halves_block(struct packed_run *r, const struct moe_batch *b, int from);
+void moe_packed_halves_end(struct packed_run *r, int from);
+void moe_packed_halves_logits(const struct packed_run *r);
+void moe_packed_halves_first(const struct packed_run *r, int expert, struct packed_target *to);
+/* Shows the watch every half, in fp32. */
+void moe_packed_halves_show(const struct packed_run *r);
 
 /* All experts of a level, then the modules' sums. */
 void moe_packed_experts(const struct packed_run *r, const struct packed_level *level);

@@ -247,6 +247,68 @@ static void check_model(int number, const char *isa, enum moe_precision precisio
     arena_deinit(&a);
 }
 
+/* Scores through the item cache: near the plain ones, and the same bits whether rows are kept,
+ * made, thrown out or of another slate. */
+static void check_kept(int number, const char *isa, enum moe_precision precision, double bound) {
+    struct moe_cpu cpu;
+    struct moe_model *m;
+    struct moe_packed *p;
+    struct arena a;
+    struct rng r;
+    if (moe_cpu_parse(isa, &cpu) != STATUS_OK || !moe_cpu_has(&cpu, precision))
+        return;
+    arena_init(&a, 0);
+    rng_init(&r, 5);
+    if (!CHECK_OK(moe_sample_model(&models[number], 1, &m)))
+        return;
+    struct moe_batch b = moe_sample_batch(&m->inputs, ROWS, 11, &r, &a);
+    const float *units = precision == MOE_INT8 ? units_of(m, &a) : NULL;
+    if (CHECK_OK(moe_packed_new(m, &cpu, precision, ROWS, units, &p)) &&
+        CHECK_OK(moe_packed_keep_halves(p, 60 * p->halves.row_bytes))) {
+        float *want = plain(m, &b), *first = packed(p, &b), *again = packed(p, &b);
+        struct moe_item_cache_stats s = moe_item_cache_read(p->halves.cache);
+        CU_ASSERT(s.hits > 0 && s.misses >= ROWS && s.evictions > 0);
+        CU_ASSERT_EQUAL(s.hits + s.misses, 2 * ROWS);
+        CU_ASSERT(s.bytes <= 60 * p->halves.row_bytes);
+        double d = furthest(want, first, m->n_tasks * ROWS);
+        if (!(d <= bound))
+            printf("  model %d %s %s kept: off by %g\n", number, isa, moe_precision_word(precision),
+                   d);
+        CU_ASSERT(d <= bound);
+        CU_ASSERT_EQUAL(memcmp(first, again, (size_t)(m->n_tasks * ROWS) * sizeof *first), 0);
+        CU_ASSERT_EQUAL(different_bits(p, &b, first), 0);
+        heap_free(want);
+        heap_free(first);
+        heap_free(again);
+    }
+    moe_packed_free(p);
+    moe_model_free(m);
+    arena_deinit(&a);
+}
+
+static void test_kept(void) {
+    static const int which[] = {0, 1}; /* with hidden ReLU layers and softmax gates */
+    for (size_t i = 0; i < sizeof which / sizeof *which; i++) {
+        check_kept(which[i], "portable", MOE_FP32, 1e-5);
+        check_kept(which[i], "avx2", MOE_FP32, 1e-5);
+        check_kept(which[i], "avx512", MOE_FP32, 1e-5);
+        check_kept(which[i], "avx512", MOE_BF16, 0.03);
+        check_kept(which[i], "avx512", MOE_INT8, 0.15);
+        check_kept(which[i], "avx512,no-bf16", MOE_INT8, 0.15);
+    }
+}
+
+static void test_kept_needs_a_plain_level(void) {
+    struct moe_model *m;
+    struct moe_packed *p;
+    if (!CHECK_OK(moe_sample_model(&models[2], 1, &m))) /* experts without hidden layers */
+        return;
+    if (CHECK_OK(moe_packed_new(m, moe_cpu(), MOE_FP32, 10, NULL, &p)))
+        CHECK_FAILS(moe_packed_keep_halves(p, 1 << 20), STATUS_UNIMPLEMENTED, "hidden ReLU");
+    moe_packed_free(p);
+    moe_model_free(m);
+}
+
 static void test_fp32(void) {
     for (int i = 0; i < N_MODELS; i++) {
         check_model(i, "portable", MOE_FP32, 1e-5);
@@ -298,4 +360,4 @@ static void test_calibration_refuses(void) {
 }
 
 SUITE("moe_pack_scorer", TEST(test_fp32), TEST(test_bf16), TEST(test_int8),
-      TEST(test_calibration_refuses))
+      TEST(test_calibration_refuses), TEST(test_kept), TEST(test_kept_needs_a_plain_level))
