@@ -41,11 +41,15 @@ static struct point huber(float z, float y, float delta) {
 static struct point point_of(const struct moe_loss_conf *c, float z, float y) {
     float smooth = (float)c->smooth;
     switch ((enum moe_loss_kind)c->kind) {
-    case MOE_LOSS_FOCAL: return focal(z, y + smooth * (0.5f - y), c->gamma);
-    case MOE_LOSS_MSE: return huber(z, y, INFINITY);
-    case MOE_LOSS_HUBER: return huber(z, y, c->delta > 0 ? (float)c->delta : INFINITY);
+    case MOE_LOSS_FOCAL:
+        return focal(z, y + smooth * (0.5f - y), c->gamma);
+    case MOE_LOSS_MSE:
+        return huber(z, y, INFINITY);
+    case MOE_LOSS_HUBER:
+        return huber(z, y, c->delta > 0 ? (float)c->delta : INFINITY);
     case MOE_LOSS_BCE:
-    case MOE_LOSS_LISTWISE: break;
+    case MOE_LOSS_LISTWISE:
+        break;
     }
     return bce(z, y + smooth * (0.5f - y));
 }
@@ -55,7 +59,8 @@ void moe_loss_labels(const struct moe_loss_conf *c, double *low, double *high) {
     *high = c->kind == MOE_LOSS_BCE || c->kind == MOE_LOSS_FOCAL ? 1 : INFINITY;
 }
 
-/* --- a slate --------------------------------------------------------------------------------------- */
+/* --- a slate
+ * --------------------------------------------------------------------------------------- */
 
 /* Rows from..to of one task, stride `tasks`: n (logsumexp z - sum share_i z_i). */
 static double slate(int from, int to, size_t tasks, const float *z, const float *y,
@@ -84,7 +89,8 @@ static double slate(int from, int to, size_t tasks, const float *z, const float 
     for (int r = from; dz && r < to; r++) {
         size_t i = (size_t)r * tasks;
         if (!isnan(y[i]))
-            dz[i] = scale * (float)(w * (exp((double)z[i] - (double)most) / sum - (double)y[i] / gain));
+            dz[i] =
+                scale * (float)(w * (exp((double)z[i] - (double)most) / sum - (double)y[i] / gain));
     }
     return w * ((double)most + log(sum) - mean);
 }
@@ -102,7 +108,8 @@ static double slates(int rows, size_t tasks, const float *z, const float *y, con
     return sum;
 }
 
-/* --- all ------------------------------------------------------------------------------------------- */
+/* --- all
+ * ------------------------------------------------------------------------------------------- */
 
 static double points(int rows, size_t tasks, const struct moe_loss_conf *c, const float *z,
                      const float *y, const float *weight, float *dz, float scale) {

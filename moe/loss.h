@@ -5,13 +5,19 @@
  *     focal      bce x (1 - p of the label)^gamma: hard rows count more (Lin et al., ICCV 2017)
  *     mse        (z - y)^2 / 2: the output is the number itself, not a probability
  *     huber      the same up to a difference of delta, linear beyond
- *     listwise   cross-entropy of a softmax over the rows of a group (slate) with the labels' shares
- *                (ListNet, Cao et al., ICML 2007); a group of n rows weighs n
- *     pairwise   beside any of them, within a user: loss_pairs.c */
+ *     listwise   cross-entropy of a softmax over the rows of a group (slate) with the labels'
+ * shares (ListNet, Cao et al., ICML 2007); a group of n rows weighs n pairwise   beside any of
+ * them, within a user: loss_pairs.c */
 #pragma once
 #include <stdint.h>
 
-enum moe_loss_kind { MOE_LOSS_BCE, MOE_LOSS_FOCAL, MOE_LOSS_MSE, MOE_LOSS_HUBER, MOE_LOSS_LISTWISE };
+enum moe_loss_kind {
+    MOE_LOSS_BCE,
+    MOE_LOSS_FOCAL,
+    MOE_LOSS_MSE,
+    MOE_LOSS_HUBER,
+    MOE_LOSS_LISTWISE
+};
 struct moe_loss_conf {
     int kind; /* enum moe_loss_kind */
     double gamma, delta, smooth;
@@ -20,7 +26,7 @@ struct moe_loss_conf {
     CONF_ENUM(st, f.kind, "loss", "bce", "bce|focal|mse|huber|listwise", "what is minimised"),     \
         CONF_FLOAT(st, f.gamma, "gamma", "2", 0, 10, NULL, "focal: how much easy rows lose"),      \
         CONF_FLOAT(st, f.delta, "delta", "1", 0, 1e6, NULL,                                        \
-                   "huber: differences beyond it count linearly; 0: none do"),                                 \
+                   "huber: differences beyond it count linearly; 0: none do"),                     \
         CONF_FLOAT(st, f.smooth, "smooth", "0", 0, 0.5, NULL,                                      \
                    "bce, focal: labels are drawn so much towards one half (half of it each way)")
 
@@ -32,9 +38,9 @@ static inline int moe_loss_is_probability(const struct moe_loss_conf *c) {
 void moe_loss_labels(const struct moe_loss_conf *c, double *low, double *high);
 
 /* Sum over rows and tasks of scale[t] * weight[r] * loss of t. loss [tasks], NULL: all bce. logits,
- * labels, dlogits [rows x tasks]; weight [rows] or NULL; group [rows] ascending, for listwise, NULL:
- * each row its own; scale [tasks]; dlogits NULL: loss only. each [tasks]: the sums by task without
- * scale, may be NULL. */
+ * labels, dlogits [rows x tasks]; weight [rows] or NULL; group [rows] ascending, for listwise,
+ * NULL: each row its own; scale [tasks]; dlogits NULL: loss only. each [tasks]: the sums by task
+ * without scale, may be NULL. */
 double moe_loss_tasks(int rows, int tasks, const struct moe_loss_conf *loss, const float *logits,
                       const float *labels, const float *weight, const int *group,
                       const float *scale, float *dlogits, double *each);
@@ -43,7 +49,8 @@ double moe_loss_tasks(int rows, int tasks, const struct moe_loss_conf *loss, con
 double moe_loss_bce(int rows, int tasks, const float *logits, const float *labels,
                     const float *weight, const float *scale, float *dlogits);
 
-/* Pairwise logistic loss within runs of rows of equal key (loss_pairs.c). A pair weighs so much that
- * a run of n rows weighs scale[t] * n. key [rows]; adds to dlogits [rows x tasks] (may be NULL). */
+/* Pairwise logistic loss within runs of rows of equal key (loss_pairs.c). A pair weighs so much
+ * that a run of n rows weighs scale[t] * n. key [rows]; adds to dlogits [rows x tasks] (may be
+ * NULL). */
 double moe_loss_pairs(int rows, int tasks, const float *logits, const float *labels,
                       const uint64_t *key, const float *scale, float *dlogits);

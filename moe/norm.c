@@ -37,8 +37,8 @@ void moe_norm_forward(int rows, int n, const float *x, const float *g, const flo
     }
 }
 
-MOE_CLONES static void to_input(size_t n, const float *restrict xhat, const float *restrict g, float rstd,
-                                float mean, float along, float *restrict dy) {
+MOE_CLONES static void to_input(size_t n, const float *restrict xhat, const float *restrict g,
+                                float rstd, float mean, float along, float *restrict dy) {
     for (size_t i = 0; i < n; i++)
         dy[i] = rstd * (dy[i] * g[i] - mean - xhat[i] * along);
 }
@@ -50,8 +50,8 @@ MOE_CLONES static void to_gain(size_t n, const float *restrict dy, const float *
     }
 }
 
-void moe_norm_backward(int rows, int n, const float *xhat, const float *rstd, const float *g, float *dy,
-                       float *dg, float *db) {
+void moe_norm_backward(int rows, int n, const float *xhat, const float *rstd, const float *g,
+                       float *dy, float *dg, float *db) {
     size_t width = (size_t)n;
     for (size_t r = 0; r < (size_t)rows; r++) {
         const float *hat = xhat + r * width;

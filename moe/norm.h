@@ -7,5 +7,5 @@
 void moe_norm_forward(int rows, int n, const float *x, const float *g, const float *b, float *xhat,
                       float *rstd, float *y);
 /* dy [rows x n] becomes dx; adds to dg, db [n] */
-void moe_norm_backward(int rows, int n, const float *xhat, const float *rstd, const float *g, float *dy,
-                       float *dg, float *db);
+void moe_norm_backward(int rows, int n, const float *xhat, const float *rstd, const float *g,
+                       float *dy, float *dg, float *db);

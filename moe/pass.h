@@ -13,9 +13,9 @@ struct moe_pass {
     float progress;  /* 0..1 of the planned steps, in training: for annealing */
     struct rng *rng; /* NULL unless training */
     const struct moe_batch *batch; /* raw ids, for gates that hash; may be NULL in tests */
-    double *task_squares;    /* training: [n_tasks] the backward pass adds the sum of squares of each
-                              * task's gradient where its tower begins; NULL: nobody asks */
-    double aux;                    /* sum of auxiliary losses; forward passes add to it */
+    double *task_squares; /* training: [n_tasks] the backward pass adds the sum of squares of each
+                           * task's gradient where its tower begins; NULL: nobody asks */
+    double aux;           /* sum of auxiliary losses; forward passes add to it */
 };
 
 /* Sizes that a run's scratch is planned for. */

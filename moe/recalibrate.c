@@ -5,10 +5,11 @@
 #include <stdlib.h>
 #include "base/heap.h"
 
-#define NEWTON_STEPS 50
+#define NEWTON_STEPS   50
 #define BLOCK_ROWS_MIN 30.0 /* rows that a point of the polyline stands for, at least */
 
-/* --- temperature and Platt ----------------------------------------------------------------------- */
+/* --- temperature and Platt -----------------------------------------------------------------------
+ */
 
 struct slopes {
     double loss, a, b, aa, ab, bb;
@@ -86,7 +87,8 @@ bool moe_fit_platt(int n, const float *z, const float *y, const float *weight, b
     return true;
 }
 
-/* --- isotonic ------------------------------------------------------------------------------------ */
+/* --- isotonic ------------------------------------------------------------------------------------
+ */
 
 struct point {
     float z, y, w;
@@ -157,7 +159,8 @@ int moe_fit_isotonic(int n, const float *z, const float *y, const float *weight,
     return k;
 }
 
-/* --- a model ------------------------------------------------------------------------------------- */
+/* --- a model -------------------------------------------------------------------------------------
+ */
 
 /* logit = a logit + b, in the numbers of the tower's last layer and the wide part. */
 static void fold(struct moe_model *m, int task, double a, double b) {

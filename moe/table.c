@@ -7,7 +7,7 @@
 #include "base/heap.h"
 #include "moe/table_impl.h"
 
-#define TASKS_MAX 64
+#define TASKS_MAX     64
 #define EMBED_DEFAULT -1 /* as table.embed says */
 
 const struct conf_item moe_table_items[] = {
@@ -84,8 +84,12 @@ struct moe_table_column *moe_table_add(struct moe_table *t, const char *name, co
         t->columns = heap_grow(t->columns, (size_t)t->columns_cap * sizeof *t->columns);
     }
     struct moe_table_column *c = &t->columns[t->n_columns++];
-    *c = (struct moe_table_column){.name = name, .from = from, .kind = kind, .cell = -1,
-                                   .embed = t->conf.embed, .min_count = t->conf.min_count};
+    *c = (struct moe_table_column){.name = name,
+                                   .from = from,
+                                   .kind = kind,
+                                   .cell = -1,
+                                   .embed = t->conf.embed,
+                                   .min_count = t->conf.min_count};
     return c;
 }
 
@@ -132,8 +136,8 @@ static enum status read_column(struct moe_table *t, const struct node *n, int in
     TRY(conf_read(moe_table_column_items, n, place, NULL, &c, &t->arena));
     TRY(check_new(t, place, n->line, c.name));
     if (c.kind != MOE_COLUMN_CATEGORY && (c.hash || c.bins))
-        return fail(STATUS_INVALID_ARGUMENT, "%s:%d: %s: hash and bins are for categories",
-                    t->file, n->line, place.section);
+        return fail(STATUS_INVALID_ARGUMENT, "%s:%d: %s: hash and bins are for categories", t->file,
+                    n->line, place.section);
     if (c.hash && c.bins)
         return fail(STATUS_INVALID_ARGUMENT, "%s:%d: %s: hash and bins exclude each other", t->file,
                     n->line, place.section);
@@ -187,8 +191,10 @@ static enum status read_columns(struct moe_table *t, const struct node *map) {
     for (i = 0; i < t->n_columns; i++) {
         enum moe_column_kind kind = t->columns[i].kind;
         if (kind >= MOE_COLUMN_WEIGHT && kind <= MOE_COLUMN_TIME && single[kind]++)
-            return fail(STATUS_INVALID_ARGUMENT, "%s: table.columns: '%s': there is another one of "
-                        "its kind", t->file, t->columns[i].name);
+            return fail(STATUS_INVALID_ARGUMENT,
+                        "%s: table.columns: '%s': there is another one of "
+                        "its kind",
+                        t->file, t->columns[i].name);
     }
     return STATUS_OK;
 }

@@ -1,5 +1,6 @@
 /* table.h: labelled rows out of a file: CSV, TSV, JSON lines or LibSVM (with qid), plain or
- * compressed. The settings' sections `table` and `tasks` say what the columns mean (docs/tables.md):
+ * compressed. The settings' sections `table` and `tasks` say what the columns mean
+ * (docs/tables.md):
  *
  *     table:
  *       header: true

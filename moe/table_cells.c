@@ -51,7 +51,8 @@ int moe_cells_find(const struct moe_cells *c, const char *name) {
     return map_get(&c->by_name, name_hash(slice_of(name)), &at) ? (int)at : -1;
 }
 
-/* --- delimited text ------------------------------------------------------------------------------ */
+/* --- delimited text ------------------------------------------------------------------------------
+ */
 
 /* One cell from *p; leaves *p behind its delimiter, NULL at the line's end. */
 static enum status take_cell(struct moe_cells *c, const char **p, const char *end,
@@ -107,7 +108,8 @@ static enum status read_header(struct moe_cells *c) {
     return STATUS_OK;
 }
 
-/* --- JSON lines ---------------------------------------------------------------------------------- */
+/* --- JSON lines ----------------------------------------------------------------------------------
+ */
 
 static enum status cut_json(struct moe_cells *c) {
     struct node *map;
@@ -132,7 +134,8 @@ static enum status cut_json(struct moe_cells *c) {
     return STATUS_OK;
 }
 
-/* --- LibSVM ---------------------------------------------------------------------------------------- */
+/* --- LibSVM
+ * ---------------------------------------------------------------------------------------- */
 
 static struct slice word(struct slice *rest) {
     *rest = trim(*rest);
@@ -226,7 +229,8 @@ static enum status name_features(struct moe_cells *c) {
     return STATUS_OK;
 }
 
-/* --- a file ---------------------------------------------------------------------------------------- */
+/* --- a file
+ * ---------------------------------------------------------------------------------------- */
 
 static bool looks_like_libsvm(struct slice line) {
     struct slice rest = without_comment(line), value;
@@ -261,10 +265,11 @@ static enum status name_delimited(struct moe_cells *c) {
     for (int i = 0; i < conf->names.n; i++)
         TRY(add_name(c, slice_of(conf->names.v[i])));
     if (!conf->header)
-        return conf->names.n ? STATUS_OK
-                             : fail(STATUS_INVALID_ARGUMENT,
-                                    "%s: table.names must name the columns of a file without header",
-                                    c->t->file);
+        return conf->names.n
+                   ? STATUS_OK
+                   : fail(STATUS_INVALID_ARGUMENT,
+                          "%s: table.names must name the columns of a file without header",
+                          c->t->file);
     c->pending = false;
     return conf->names.n ? STATUS_OK : read_header(c);
 }
@@ -279,9 +284,12 @@ static enum status open_cells(struct moe_cells *c) {
     c->format = c->t->conf.format == MOE_FORMAT_AUTO ? tell(c->line)
                                                      : (enum moe_table_format)c->t->conf.format;
     switch (c->format) {
-    case MOE_FORMAT_JSONL: return name_wanted(c);
-    case MOE_FORMAT_LIBSVM: return name_features(c);
-    default: return name_delimited(c);
+    case MOE_FORMAT_JSONL:
+        return name_wanted(c);
+    case MOE_FORMAT_LIBSVM:
+        return name_features(c);
+    default:
+        return name_delimited(c);
     }
 }
 
@@ -315,8 +323,11 @@ enum status moe_cells_next(struct moe_cells *c) {
     } while (trim(c->line).n == 0);
     arena_reset(&c->arena);
     switch (c->format) {
-    case MOE_FORMAT_JSONL: return cut_json(c);
-    case MOE_FORMAT_LIBSVM: return cut_libsvm(c);
-    default: return cut_delimited(c);
+    case MOE_FORMAT_JSONL:
+        return cut_json(c);
+    case MOE_FORMAT_LIBSVM:
+        return cut_libsvm(c);
+    default:
+        return cut_delimited(c);
     }
 }

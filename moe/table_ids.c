@@ -51,7 +51,8 @@ void moe_dict_deinit(struct moe_dict *d) {
     *d = (struct moe_dict){0};
 }
 
-/* --- bins ------------------------------------------------------------------------------------------ */
+/* --- bins
+ * ------------------------------------------------------------------------------------------ */
 
 static int ascending(const void *a, const void *b) {
     float x = *(const float *)a, y = *(const float *)b;
@@ -84,7 +85,8 @@ static void assign_bins(struct moe_table_column *c, struct moe_examples *x) {
     }
 }
 
-/* --- crosses --------------------------------------------------------------------------------------- */
+/* --- crosses
+ * --------------------------------------------------------------------------------------- */
 
 /* A cross of which a part is missing or rare is so itself. */
 static uint64_t cross_key(const struct moe_table *t, const struct moe_table_column *c,
@@ -110,11 +112,13 @@ static void make_cross(const struct moe_table *t, struct moe_table_column *c,
         else if (c->hash)
             ids[c->input] = MOE_TABLE_FIRST_ID + (uint32_t)(key % (uint64_t)c->hash);
         else
-            ids[c->input] = t->learnt ? moe_dict_find(&c->dict, key) : moe_dict_learn(&c->dict, key);
+            ids[c->input] =
+                t->learnt ? moe_dict_find(&c->dict, key) : moe_dict_learn(&c->dict, key);
     }
 }
 
-/* --- all ------------------------------------------------------------------------------------------- */
+/* --- all
+ * ------------------------------------------------------------------------------------------- */
 
 static void admit(struct moe_table_column *c, struct moe_examples *x) {
     size_t slots = (size_t)x->inputs.cand_slots;

@@ -9,10 +9,21 @@
 #define MOE_TABLE_CELLS_MAX 65536
 enum { MOE_TABLE_MISSING, MOE_TABLE_RARE, MOE_TABLE_FIRST_ID }; /* ids of every category */
 
-enum moe_table_format { MOE_FORMAT_AUTO, MOE_FORMAT_CSV, MOE_FORMAT_TSV, MOE_FORMAT_JSONL,
-                        MOE_FORMAT_LIBSVM };
-enum moe_column_kind { MOE_COLUMN_NUMBER, MOE_COLUMN_CATEGORY, MOE_COLUMN_WEIGHT, MOE_COLUMN_GROUP,
-                       MOE_COLUMN_TIME, MOE_COLUMN_IGNORE };
+enum moe_table_format {
+    MOE_FORMAT_AUTO,
+    MOE_FORMAT_CSV,
+    MOE_FORMAT_TSV,
+    MOE_FORMAT_JSONL,
+    MOE_FORMAT_LIBSVM
+};
+enum moe_column_kind {
+    MOE_COLUMN_NUMBER,
+    MOE_COLUMN_CATEGORY,
+    MOE_COLUMN_WEIGHT,
+    MOE_COLUMN_GROUP,
+    MOE_COLUMN_TIME,
+    MOE_COLUMN_IGNORE
+};
 
 struct moe_table_conf {
     int format, on_bad_row, unknown, order;
@@ -89,7 +100,8 @@ struct moe_table_column *moe_table_add(struct moe_table *t, const char *name, co
 /* Numbers inputs and slots once all columns are known. */
 void moe_table_lay_out(struct moe_table *t);
 
-/* --- cells: lines cut into values (table_cells.c) ----------------------------------------------- */
+/* --- cells: lines cut into values (table_cells.c) -----------------------------------------------
+ */
 
 struct moe_cells {
     const struct moe_table *t;
@@ -113,7 +125,8 @@ void moe_cells_close(struct moe_cells *c);
 enum status moe_cells_next(struct moe_cells *c);
 int moe_cells_find(const struct moe_cells *c, const char *name); /* -1: none */
 
-/* --- ids (table_ids.c) ----------------------------------------------------------------------------- */
+/* --- ids (table_ids.c)
+ * ----------------------------------------------------------------------------- */
 
 /* After the rows were read: bins, admission, crosses; sets the tables' rows when learning. */
 void moe_table_finish_ids(struct moe_table *t, struct moe_examples *x);

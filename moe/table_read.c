@@ -36,11 +36,12 @@ struct reading {
 static enum status bad_cell(const struct reading *r, const char *column, struct slice cell,
                             const char *what) {
     return fail(STATUS_INVALID_ARGUMENT, "%s:%lld: column '%s': '%.*s' %s", r->cells.path,
-                (long long)io_lines_number(r->cells.lines), column, (int)(cell.n > 80 ? 80 : cell.n),
-                cell.p ? cell.p : "", what);
+                (long long)io_lines_number(r->cells.lines), column,
+                (int)(cell.n > 80 ? 80 : cell.n), cell.p ? cell.p : "", what);
 }
 
-/* --- one row --------------------------------------------------------------------------------------- */
+/* --- one row
+ * --------------------------------------------------------------------------------------- */
 
 static bool is_missing(const struct moe_table *t, struct slice cell) {
     if (!cell.p)
@@ -67,8 +68,9 @@ static enum status take_number(const struct reading *r, const char *column, stru
     if (end == text || *end)
         return bad_cell(r, column, cell, "is not a number");
     if (!isfinite(v) || fabs(v) > 3e38)
-        return bad_cell(r, column, cell, "is not a finite number; list it in table.missing if it "
-                                         "means unknown");
+        return bad_cell(r, column, cell,
+                        "is not a finite number; list it in table.missing if it "
+                        "means unknown");
     *out = v;
     return STATUS_OK;
 }
@@ -132,9 +134,9 @@ static enum status take_place(struct reading *r) {
             return bad_cell(r, r->cells.names[r->weight_cell], cell, "is no weight: 0 or more");
     }
     r->weight = (float)v;
-    r->time_us = (int64_t)(r->t->conf.order == 0
-                               ? hash_mix(r->seed, (uint64_t)r->report->rows) >> 12
-                               : (uint64_t)r->report->rows);
+    r->time_us =
+        (int64_t)(r->t->conf.order == 0 ? hash_mix(r->seed, (uint64_t)r->report->rows) >> 12
+                                        : (uint64_t)r->report->rows);
     if (r->time_cell >= 0) {
         struct slice cell = r->cells.cell[r->time_cell];
         TRY(take_number(r, r->cells.names[r->time_cell], cell, &v));
@@ -174,13 +176,14 @@ static enum status take_row(struct reading *r) {
     return take_place(r);
 }
 
-/* --- groups ---------------------------------------------------------------------------------------- */
+/* --- groups
+ * ---------------------------------------------------------------------------------------- */
 
 static void flush_group(struct reading *r) {
     if (r->group_rows == 0)
         return;
-    struct moe_batch b = {.n_groups = 1, .n_rows = r->group_rows, .cand = r->group_numbers,
-                          .cand_ids = r->group_ids};
+    struct moe_batch b = {
+        .n_groups = 1, .n_rows = r->group_rows, .cand = r->group_numbers, .cand_ids = r->group_ids};
     moe_examples_add(r->x, &b, r->group_labels, r->group_weight, r->open_time_us, r->open_group);
     r->report->groups++;
     r->group_rows = 0;
@@ -234,7 +237,8 @@ static void keep_row(struct reading *r) {
     r->report->rows++;
 }
 
-/* --- a file ---------------------------------------------------------------------------------------- */
+/* --- a file
+ * ---------------------------------------------------------------------------------------- */
 
 static enum status find_cell(const struct reading *r, const char *column, int *cell) {
     *cell = moe_cells_find(&r->cells, column);
@@ -277,7 +281,8 @@ static enum status find_cells(struct reading *r) {
         moe_table_lay_out(t);
     if (t->inputs.cand_columns + t->inputs.cand_slots == 0)
         return fail(STATUS_INVALID_ARGUMENT,
-                    "%s: table: no inputs; name columns in table.number or table.category", t->file);
+                    "%s: table: no inputs; name columns in table.number or table.category",
+                    t->file);
     r->group_cell = r->weight_cell = r->time_cell = -1;
     for (int i = 0; i < t->n_columns; i++) {
         struct moe_table_column *c = &t->columns[i];
@@ -375,8 +380,8 @@ enum status moe_table_read(struct moe_table *t, const char *path, uint64_t seed,
     *report = (struct moe_table_report){0};
     TRY(moe_cells_open(t, path, &r.cells));
     enum status status = read_table(&r, quiet);
-    void *all[] = {r.numbers, r.ids, r.labels, r.binned, r.text_hash, r.group_numbers,
-                   r.group_ids, r.group_labels, r.group_weight};
+    void *all[] = {r.numbers,       r.ids,       r.labels,       r.binned,      r.text_hash,
+                   r.group_numbers, r.group_ids, r.group_labels, r.group_weight};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         heap_free(all[i]);
     map_deinit(&r.groups_seen);

@@ -58,9 +58,14 @@ static void gradnorm(struct moe_task_balance *b, const double *loss, const doubl
 
 void moe_task_balance_step(struct moe_task_balance *b, const double *loss, const double *norm) {
     switch ((enum moe_balance)b->kind) {
-    case MOE_BALANCE_FIXED: return;
-    case MOE_BALANCE_UNCERTAINTY: uncertainty(b, loss); break;
-    case MOE_BALANCE_GRADNORM: gradnorm(b, loss, norm); break;
+    case MOE_BALANCE_FIXED:
+        return;
+    case MOE_BALANCE_UNCERTAINTY:
+        uncertainty(b, loss);
+        break;
+    case MOE_BALANCE_GRADNORM:
+        gradnorm(b, loss, norm);
+        break;
     }
     normalise(b);
 }

@@ -68,8 +68,9 @@ static void report_task(struct report *r, const struct moe_task_spec *task, cons
 static void report_test(struct report *r, const struct fit *f) {
     int n = f->test->n_rows, tasks = f->test->n_tasks;
     float *p = HEAP_ARRAY(float, n + 1), *y = HEAP_ARRAY(float, n + 1);
-    report_table(r, "test", (const char *const[]){"task", "rows", "positives", "auc", "logloss",
-                                                  "ratio", "ece", "mse", NULL});
+    report_table(r, "test",
+                 (const char *const[]){"task", "rows", "positives", "auc", "logloss", "ratio",
+                                       "ece", "mse", NULL});
     for (int t = 0; t < tasks; t++) {
         column_of(f->predictions, n, tasks, t, p);
         column_of(f->test->labels, n, tasks, t, y);
@@ -117,7 +118,8 @@ static enum status write_predictions(const struct fit *f, const char *path) {
     buf_add_byte(&text, '\n');
     for (int i = 0; i < f->test->n_rows; i++)
         for (int t = 0; t < tasks; t++)
-            buf_printf(&text, "%.7g%c", (double)f->predictions[(size_t)i * (size_t)tasks + (size_t)t],
+            buf_printf(&text, "%.7g%c",
+                       (double)f->predictions[(size_t)i * (size_t)tasks + (size_t)t],
                        t + 1 < tasks ? ',' : '\n');
     enum status status = io_write_file(path, buf_slice(&text));
     buf_deinit(&text);
@@ -125,7 +127,8 @@ static enum status write_predictions(const struct fit *f, const char *path) {
 }
 
 static void describe(const struct fit *f, struct arena *a) {
-    moe_model_meta_set(f->model, "trained_at_us", arena_printf(a, "%lld", (long long)clock_wall_us()));
+    moe_model_meta_set(f->model, "trained_at_us",
+                       arena_printf(a, "%lld", (long long)clock_wall_us()));
     moe_model_meta_set(f->model, "rows", arena_printf(a, "%lld", (long long)f->read.rows));
 }
 
@@ -137,8 +140,8 @@ static enum status fit(const struct verb_call *call, const struct train_table_op
     TRY(moe_table_read(f->table, o->table, seed, call->quiet, &f->read, &f->examples));
     if (*o->test) /* before training: its rows may be wrong as well */
         TRY(moe_table_read(f->table, o->test, seed, call->quiet, &f->read_test, &f->test));
-    TRY(moe_train(spec, c->file, moe_table_task_specs(f->table), f->examples, &c->train, call->quiet,
-                  call->arena, &f->report, &f->model));
+    TRY(moe_train(spec, c->file, moe_table_task_specs(f->table), f->examples, &c->train,
+                  call->quiet, call->arena, &f->report, &f->model));
     describe(f, call->arena);
     if (f->test) {
         size_t n = (size_t)f->test->n_rows * (size_t)f->test->n_tasks;

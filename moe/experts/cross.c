@@ -1,5 +1,5 @@
-/* cross.c: a cross network as an expert (DCN-v2, Wang et al., WWW 2021): a few low-rank cross layers
- * over the whole input, then a linear layer to the output's width. Beside perceptrons in one
+/* cross.c: a cross network as an expert (DCN-v2, Wang et al., WWW 2021): a few low-rank cross
+ * layers over the whole input, then a linear layer to the output's width. Beside perceptrons in one
  * mixture it brings products of inputs that they find hard to learn. */
 #include "moe/cross.h"
 #include "moe/expert.h"
@@ -32,8 +32,10 @@ static enum status shape(struct moe_expert *e, struct conf_place place, struct a
     struct own *o = ARENA_NEW(a, struct own);
     (void)place;
     moe_cross_declare(&o->cross, &e->layout, (int)c->layers, (int)c->rank, e->in);
-    o->w = e->layout.f[moe_layout_add(&e->layout, "w", e->in, (int)c->out,
-                                      c->act == MOE_ACT_NONE ? MOE_INIT_GLOROT : MOE_INIT_HE, 0)].at;
+    o->w = e->layout
+               .f[moe_layout_add(&e->layout, "w", e->in, (int)c->out,
+                                 c->act == MOE_ACT_NONE ? MOE_INIT_GLOROT : MOE_INIT_HE, 0)]
+               .at;
     o->b = e->layout.f[moe_layout_add(&e->layout, "b", 1, (int)c->out, MOE_INIT_ZERO, 0)].at;
     e->out = (int)c->out;
     e->shape = o;
@@ -52,8 +54,8 @@ static void *bind(const struct moe_expert *e, const struct moe_plan *plan, struc
     return out;
 }
 
-static void forward(const struct moe_expert *e, const float *w, const struct moe_rows *x, void *saved,
-                    struct moe_pass *pass, float *y) {
+static void forward(const struct moe_expert *e, const float *w, const struct moe_rows *x,
+                    void *saved, struct moe_pass *pass, float *y) {
     const struct conf *c = e->conf;
     const struct own *o = e->shape;
     struct saved *s = saved;
@@ -64,8 +66,8 @@ static void forward(const struct moe_expert *e, const float *w, const struct moe
     moe_vec_act((enum moe_act)c->act, (size_t)x->n_rows * (size_t)e->out, z, y);
 }
 
-static void backward(const struct moe_expert *e, const float *w, const struct moe_rows *x, void *saved,
-                     const struct moe_pass *pass, const float *y, float *dy, float *dw,
+static void backward(const struct moe_expert *e, const float *w, const struct moe_rows *x,
+                     void *saved, const struct moe_pass *pass, const float *y, float *dy, float *dw,
                      const struct moe_rows_grad *dx) {
     static const struct moe_rows_grad nobody = {0};
     const struct conf *c = e->conf;

@@ -1,4 +1,5 @@
-/* glu.c: gated linear unit (Dauphin et al. 2017; Shazeer, "GLU Variants Improve Transformer", 2020):
+/* glu.c: gated linear unit (Dauphin et al. 2017; Shazeer, "GLU Variants Improve Transformer",
+ * 2020):
  *
  *     h = act(x W_g + b_g) * (x W_u + b_u)        y = act_out(h W_d + b_d)
  *
@@ -24,12 +25,12 @@ static const struct conf_item items[] = {
 enum { F_W, F_B, F_WD, F_BD }; /* fields of the run */
 
 struct saved {
-    float *qy, *qdy;       /* [groups x 2 hidden] */
-    float *z, *dz;         /* [rows x 2 hidden] gate's input | value, and their gradient */
-    float *a;              /* [rows x hidden] act of the gate's input */
-    float *h, *dh;         /* [rows x hidden] */
-    float *zy;             /* [rows x out] input of act_out, if that needs it */
-    uint64_t key;          /* dropout */
+    float *qy, *qdy; /* [groups x 2 hidden] */
+    float *z, *dz;   /* [rows x 2 hidden] gate's input | value, and their gradient */
+    float *a;        /* [rows x hidden] act of the gate's input */
+    float *h, *dh;   /* [rows x hidden] */
+    float *zy;       /* [rows x out] input of act_out, if that needs it */
+    uint64_t key;    /* dropout */
 };
 
 static enum status shape(struct moe_expert *e, struct conf_place place, struct arena *a) {
@@ -73,12 +74,12 @@ MOE_CLONES static void multiply(size_t n, const float *restrict a, const float *
 }
 
 static struct moe_rows hidden_rows(const struct moe_rows *x, int n, const float *h) {
-    return (struct moe_rows){.n_rows = x->n_rows, .n_groups = x->n_groups, .dc = n, .c = h,
-                             .group = x->group};
+    return (struct moe_rows){
+        .n_rows = x->n_rows, .n_groups = x->n_groups, .dc = n, .c = h, .group = x->group};
 }
 
-static void forward(const struct moe_expert *e, const float *w, const struct moe_rows *x, void *saved,
-                    struct moe_pass *pass, float *y) {
+static void forward(const struct moe_expert *e, const float *w, const struct moe_rows *x,
+                    void *saved, struct moe_pass *pass, float *y) {
     const struct conf *c = e->conf;
     const struct moe_field *f = e->layout.f;
     struct saved *s = saved;
@@ -99,8 +100,8 @@ static void forward(const struct moe_expert *e, const float *w, const struct moe
         moe_vec_act((enum moe_act)c->act, rows * (size_t)e->out, z, y);
 }
 
-static void backward(const struct moe_expert *e, const float *w, const struct moe_rows *x, void *saved,
-                     const struct moe_pass *pass, const float *y, float *dy, float *dw,
+static void backward(const struct moe_expert *e, const float *w, const struct moe_rows *x,
+                     void *saved, const struct moe_pass *pass, const float *y, float *dy, float *dw,
                      const struct moe_rows_grad *dx) {
     const struct conf *c = e->conf;
     const struct moe_field *f = e->layout.f;
@@ -118,10 +119,12 @@ static void backward(const struct moe_expert *e, const float *w, const struct mo
         const float *z = s->z + r * 2 * h, *a = s->a + r * h, *dh = s->dh + r * h;
         float *dz = s->dz + r * 2 * h;
         multiply(h, dh, z + h, dz);
-        moe_vec_act_grad((enum moe_act)c->act, h, moe_act_keeps_input((enum moe_act)c->act) ? z : a, dz);
+        moe_vec_act_grad((enum moe_act)c->act, h, moe_act_keeps_input((enum moe_act)c->act) ? z : a,
+                         dz);
         multiply(h, dh, a, dz + h);
     }
-    moe_linear_backward(x, w + f[F_W].at, 2 * (int)h, s->dz, s->qdy, dw + f[F_W].at, dw + f[F_B].at, dx);
+    moe_linear_backward(x, w + f[F_W].at, 2 * (int)h, s->dz, s->qdy, dw + f[F_W].at, dw + f[F_B].at,
+                        dx);
 }
 
 static double flop(const struct moe_expert *e) {

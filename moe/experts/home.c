@@ -21,7 +21,8 @@ static const struct conf_item items[] = {
     CONF_NUMBERS(struct conf, hidden, "hidden", "[64]", 1, 65536, "widths of the hidden layers"),
     CONF_INT(struct conf, out, "out", "32", 1, 65536, "floats", "width of the output"),
     CONF_ENUM(struct conf, act, "act", "silu", MOE_ACT_CHOICES, "activation"),
-    CONF_INT(struct conf, rank, "feature_rank", "0", 0, 4096, "columns", "of the feature gate; 0: none"),
+    CONF_INT(struct conf, rank, "feature_rank", "0", 0, 4096, "columns",
+             "of the feature gate; 0: none"),
     CONF_END};
 
 struct own { /* e->shape */
@@ -30,9 +31,9 @@ struct own { /* e->shape */
 };
 struct saved {
     struct moe_mlp_saved *mlp;
-    float *xhat, *rstd, *z;  /* [rows x out], [rows], [rows x out] input of the last activation */
+    float *xhat, *rstd, *z; /* [rows x out], [rows], [rows x out] input of the last activation */
     /* feature gate */
-    float *x, *s, *low;      /* [rows x in] joined input, sigmoid; [rows x rank] */
+    float *x, *s, *low; /* [rows x in] joined input, sigmoid; [rows x rank] */
     float *gated, *dgated, *dlow, *dx;
 };
 
@@ -45,14 +46,16 @@ static enum status shape(struct moe_expert *e, struct conf_place place, struct a
                     place.section, MOE_MLP_LAYERS_MAX - 1);
     for (int i = 0; i < c->hidden.n; i++)
         hidden[i] = (int)c->hidden.v[i];
-    moe_mlp_declare(&o->mlp, &e->layout, e->in, hidden, c->hidden.n, (int)c->out, (enum moe_act)c->act,
-                    false);
+    moe_mlp_declare(&o->mlp, &e->layout, e->in, hidden, c->hidden.n, (int)c->out,
+                    (enum moe_act)c->act, false);
     o->gain = e->layout.f[moe_layout_add(&e->layout, "gain", 1, (int)c->out, MOE_INIT_ONE, 0)].at;
     o->bias = e->layout.f[moe_layout_add(&e->layout, "bias", 1, (int)c->out, MOE_INIT_ZERO, 0)].at;
     if (c->rank) {
         int rank = (int)c->rank;
-        o->a = e->layout.f[moe_layout_add(&e->layout, "gate_a", e->in, rank, MOE_INIT_GLOROT, 0)].at;
-        o->b = e->layout.f[moe_layout_add(&e->layout, "gate_b", rank, e->in, MOE_INIT_GLOROT, 0)].at;
+        o->a =
+            e->layout.f[moe_layout_add(&e->layout, "gate_a", e->in, rank, MOE_INIT_GLOROT, 0)].at;
+        o->b =
+            e->layout.f[moe_layout_add(&e->layout, "gate_b", rank, e->in, MOE_INIT_GLOROT, 0)].at;
     }
     e->out = (int)c->out;
     e->shape = o;
@@ -83,7 +86,8 @@ static void *bind(const struct moe_expert *e, const struct moe_plan *plan, struc
     return out;
 }
 
-/* --- the feature gate ---------------------------------------------------------------------------- */
+/* --- the feature gate ----------------------------------------------------------------------------
+ */
 
 static void join(const struct moe_rows *x, float *out) {
     size_t dq = (size_t)x->dq, dc = (size_t)x->dc, d = dq + dc;
@@ -110,12 +114,15 @@ MOE_CLONES static void gate_grads(size_t n, const float *restrict x, const float
 }
 
 static struct moe_rows gated_rows(const struct moe_rows *x, const float *c) {
-    return (struct moe_rows){.n_rows = x->n_rows, .n_groups = x->n_groups, .dc = x->dq + x->dc, .c = c,
+    return (struct moe_rows){.n_rows = x->n_rows,
+                             .n_groups = x->n_groups,
+                             .dc = x->dq + x->dc,
+                             .c = c,
                              .group = x->group};
 }
 
-static struct moe_rows gate_forward(const struct moe_expert *e, const float *w, const struct moe_rows *x,
-                                    struct saved *s) {
+static struct moe_rows gate_forward(const struct moe_expert *e, const float *w,
+                                    const struct moe_rows *x, struct saved *s) {
     const struct own *o = e->shape;
     int R = x->n_rows, d = e->in, k = (int)((const struct conf *)e->conf)->rank;
     size_t n = (size_t)R * (size_t)d;
@@ -146,10 +153,11 @@ static void gate_backward(const struct moe_expert *e, const float *w, const stru
     }
 }
 
-/* --- the expert ------------------------------------------------------------------------------------ */
+/* --- the expert
+ * ------------------------------------------------------------------------------------ */
 
-static void forward(const struct moe_expert *e, const float *w, const struct moe_rows *x, void *saved,
-                    struct moe_pass *pass, float *y) {
+static void forward(const struct moe_expert *e, const float *w, const struct moe_rows *x,
+                    void *saved, struct moe_pass *pass, float *y) {
     const struct conf *c = e->conf;
     const struct own *o = e->shape;
     struct saved *s = saved;
@@ -159,22 +167,25 @@ static void forward(const struct moe_expert *e, const float *w, const struct moe
     moe_vec_act((enum moe_act)c->act, (size_t)x->n_rows * (size_t)e->out, s->z, y);
 }
 
-static void backward(const struct moe_expert *e, const float *w, const struct moe_rows *x, void *saved,
-                     const struct moe_pass *pass, const float *y, float *dy, float *dw,
+static void backward(const struct moe_expert *e, const float *w, const struct moe_rows *x,
+                     void *saved, const struct moe_pass *pass, const float *y, float *dy, float *dw,
                      const struct moe_rows_grad *dx) {
     const struct conf *c = e->conf;
     const struct own *o = e->shape;
     struct saved *s = saved;
     size_t n = (size_t)x->n_rows * (size_t)e->out;
-    moe_vec_act_grad((enum moe_act)c->act, n, moe_act_keeps_input((enum moe_act)c->act) ? s->z : y, dy);
-    moe_norm_backward(x->n_rows, e->out, s->xhat, s->rstd, w + o->gain, dy, dw + o->gain, dw + o->bias);
+    moe_vec_act_grad((enum moe_act)c->act, n, moe_act_keeps_input((enum moe_act)c->act) ? s->z : y,
+                     dy);
+    moe_norm_backward(x->n_rows, e->out, s->xhat, s->rstd, w + o->gain, dy, dw + o->gain,
+                      dw + o->bias);
     if (!c->rank) {
         moe_mlp_backward(&o->mlp, w, x, s->mlp, pass, s->z, dy, dw, dx);
         return;
     }
     struct moe_rows in = gated_rows(x, s->gated);
     memset(s->dgated, 0, (size_t)x->n_rows * (size_t)e->in * sizeof *s->dgated);
-    moe_mlp_backward(&o->mlp, w, &in, s->mlp, pass, s->z, dy, dw, &(struct moe_rows_grad){.c = s->dgated});
+    moe_mlp_backward(&o->mlp, w, &in, s->mlp, pass, s->z, dy, dw,
+                     &(struct moe_rows_grad){.c = s->dgated});
     gate_backward(e, w, x, s, dw, dx);
 }
 

@@ -1,5 +1,5 @@
-/* identity.c: an expert without numbers: its input as it is, or nothing at all (a null expert, as in
- * AdaMoE 2024: a row that needs no more work is sent there). */
+/* identity.c: an expert without numbers: its input as it is, or nothing at all (a null expert, as
+ * in AdaMoE 2024: a row that needs no more work is sent there). */
 #include <string.h>
 #include "moe/expert.h"
 #include "moe/vec.h"
@@ -32,8 +32,8 @@ static void *bind(const struct moe_expert *e, const struct moe_plan *plan, struc
     return NULL;
 }
 
-static void forward(const struct moe_expert *e, const float *w, const struct moe_rows *x, void *saved,
-                    struct moe_pass *pass, float *y) {
+static void forward(const struct moe_expert *e, const float *w, const struct moe_rows *x,
+                    void *saved, struct moe_pass *pass, float *y) {
     const struct conf *c = e->conf;
     size_t dq = (size_t)x->dq, dc = (size_t)x->dc, d = dq + dc;
     (void)w;
@@ -51,8 +51,8 @@ static void forward(const struct moe_expert *e, const float *w, const struct moe
     }
 }
 
-static void backward(const struct moe_expert *e, const float *w, const struct moe_rows *x, void *saved,
-                     const struct moe_pass *pass, const float *y, float *dy, float *dw,
+static void backward(const struct moe_expert *e, const float *w, const struct moe_rows *x,
+                     void *saved, const struct moe_pass *pass, const float *y, float *dy, float *dw,
                      const struct moe_rows_grad *dx) {
     const struct conf *c = e->conf;
     size_t dq = (size_t)x->dq, dc = (size_t)x->dc, d = dq + dc;

@@ -1,4 +1,5 @@
-/* Losses: gradients against central differences, values against their formulas, what they ignore. */
+/* Losses: gradients against central differences, values against their formulas, what they ignore.
+ */
 #include <math.h>
 #include "moe/loss.h"
 #include "tests/support/suite.h"
@@ -6,7 +7,8 @@
 enum { ROWS = 8, TASKS = 2 };
 static const int group[ROWS] = {0, 0, 0, 1, 1, 2, 2, 2};
 static const float weight[ROWS] = {1, 1, 1, 0.5f, 0.5f, 2, 2, 2}, scale[TASKS] = {0.7f, 1.3f};
-static float z[ROWS * TASKS] = {0.3f, -1, 1.2f, 0.1f, -0.4f, 2, 0, 0, 3, -3, 0.5f, 0.5f, -2, 1, 1, 4};
+static float z[ROWS * TASKS] = {0.3f, -1, 1.2f, 0.1f, -0.4f, 2, 0, 0,
+                                3,    -3, 0.5f, 0.5f, -2,    1, 1, 4};
 static const float y[ROWS * TASKS] = {1, 0, 0, 1, 1, 0.5f, 1, 0, 0, NAN, 0, 0, 1, 1, NAN, 0};
 
 static double loss_of(const struct moe_loss_conf *c, float *d) {
@@ -46,7 +48,8 @@ static double one(struct moe_loss_conf c, float logit, float label) {
 }
 static void test_values(void) {
     double p = 1 / (1 + exp(-0.7));
-    CU_ASSERT_DOUBLE_EQUAL(one((struct moe_loss_conf){.kind = MOE_LOSS_BCE}, 0.7f, 1), -log(p), 1e-6);
+    CU_ASSERT_DOUBLE_EQUAL(one((struct moe_loss_conf){.kind = MOE_LOSS_BCE}, 0.7f, 1), -log(p),
+                           1e-6);
     CU_ASSERT_DOUBLE_EQUAL(one((struct moe_loss_conf){.kind = MOE_LOSS_FOCAL, .gamma = 2}, 0.7f, 1),
                            -(1 - p) * (1 - p) * log(p), 1e-6);
     CU_ASSERT_DOUBLE_EQUAL(one((struct moe_loss_conf){.kind = MOE_LOSS_MSE}, 3, 1), 2, 1e-6);
@@ -54,8 +57,8 @@ static void test_values(void) {
                            0.5 * (2 - 0.25), 1e-6);
     /* far from zero nothing overflows */
     CU_ASSERT_DOUBLE_EQUAL(one((struct moe_loss_conf){.kind = MOE_LOSS_BCE}, -300, 1), 300, 1e-3);
-    CU_ASSERT_DOUBLE_EQUAL(one((struct moe_loss_conf){.kind = MOE_LOSS_FOCAL, .gamma = 2}, -90, 1), 90,
-                           1e-3);
+    CU_ASSERT_DOUBLE_EQUAL(one((struct moe_loss_conf){.kind = MOE_LOSS_FOCAL, .gamma = 2}, -90, 1),
+                           90, 1e-3);
     CU_ASSERT(isnan(one((struct moe_loss_conf){.kind = MOE_LOSS_BCE}, NAN, 1)));
     CU_ASSERT(isnan(one((struct moe_loss_conf){.kind = MOE_LOSS_MSE}, NAN, 1)));
 }
@@ -68,7 +71,8 @@ static void test_a_slate(void) {
     double want = 3 * (log(sum) - 0.75 * 2 - 0.25 * 0);
     double each[1];
     /* the second slate has no positive label and adds nothing */
-    CU_ASSERT_DOUBLE_EQUAL(moe_loss_tasks(5, 1, &c, logits, labels, NULL, g, s, NULL, each), want, 1e-5);
+    CU_ASSERT_DOUBLE_EQUAL(moe_loss_tasks(5, 1, &c, logits, labels, NULL, g, s, NULL, each), want,
+                           1e-5);
     CU_ASSERT_DOUBLE_EQUAL(each[0], want, 1e-5);
 }
 

@@ -1,4 +1,5 @@
-/* Calibration: fits find the map that was there, keep the order, lower the error, survive a file. */
+/* Calibration: fits find the map that was there, keep the order, lower the error, survive a file.
+ */
 #include <math.h>
 #include <unistd.h>
 #include "moe/eval.h"

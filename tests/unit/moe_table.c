@@ -67,25 +67,26 @@ static void check_rows(void) {
 }
 
 static void test_csv(void) {
-    CHECK_OK(read_all("table:\n  " COLUMNS,
-                      "age,pay,city,w,rich,score,unused\n"
-                      "30, 1.5,\"Ba,se\"\"l\",1,yes,0.25,a\n"
-                      "41,?,Bern,0.5,no,1,\n\n"
-                      " -2 ,1e3,\"Ba,se\"\"l\" ,2,y,,b\r\n"));
+    CHECK_OK(read_all("table:\n  " COLUMNS, "age,pay,city,w,rich,score,unused\n"
+                                            "30, 1.5,\"Ba,se\"\"l\",1,yes,0.25,a\n"
+                                            "41,?,Bern,0.5,no,1,\n\n"
+                                            " -2 ,1e3,\"Ba,se\"\"l\" ,2,y,,b\r\n"));
     check_rows();
     done();
 }
 static void test_tsv_without_header(void) {
-    CHECK_OK(read_all("table:\n  header: false\n  names: [rich, age, pay, score, city, w]\n  " COLUMNS,
-                      "yes\t30\t1.5\t0.25\tBasel\t1\nno\t41\t\t1\tBern\t.5\ny\t-2\t1e3\t?\tBasel\t2\n"));
+    CHECK_OK(
+        read_all("table:\n  header: false\n  names: [rich, age, pay, score, city, w]\n  " COLUMNS,
+                 "yes\t30\t1.5\t0.25\tBasel\t1\nno\t41\t\t1\tBern\t.5\ny\t-2\t1e3\t?\tBasel\t2\n"));
     check_rows();
     done();
 }
 static void test_jsonl(void) {
-    CHECK_OK(read_all("table:\n  " COLUMNS,
-                      "{\"age\":30,\"pay\":1.5,\"city\":\"Basel\",\"w\":1,\"rich\":\"yes\",\"score\":0.25}\n"
-                      "{\"age\":41,\"city\":\"Bern\",\"w\":0.5,\"rich\":\"no\",\"score\":true,\"more\":[1]}\n"
-                      "{\"w\":2,\"pay\":1e3,\"age\":\"-2\",\"city\":\"Basel\",\"rich\":\"y\",\"score\":null}\n"));
+    CHECK_OK(read_all(
+        "table:\n  " COLUMNS,
+        "{\"age\":30,\"pay\":1.5,\"city\":\"Basel\",\"w\":1,\"rich\":\"yes\",\"score\":0.25}\n"
+        "{\"age\":41,\"city\":\"Bern\",\"w\":0.5,\"rich\":\"no\",\"score\":true,\"more\":[1]}\n"
+        "{\"w\":2,\"pay\":1e3,\"age\":\"-2\",\"city\":\"Basel\",\"rich\":\"y\",\"score\":null}\n"));
     check_rows();
     done();
 }
@@ -104,20 +105,24 @@ static void test_libsvm(void) {
     CHECK_FAILS(read_again("1 qid:1 4:1\n"), STATUS_INVALID_ARGUMENT, ":1: feature 4; there are 3");
     CHECK_FAILS(read_again("1 qid:1 1:1\n1 qid:2 1:1\n0 qid:1 1:1\n"), STATUS_INVALID_ARGUMENT,
                 ":3: column 'qid': '1' had its rows before");
-    CHECK_FAILS(read_again("1 qid:1 1:x\n"), STATUS_INVALID_ARGUMENT, ":1: column '1': 'x' is not a number");
-    CHECK_FAILS(read_again("1 qid:1 x:1\n"), STATUS_INVALID_ARGUMENT, ":1: 'x:1' is not INDEX:VALUE");
+    CHECK_FAILS(read_again("1 qid:1 1:x\n"), STATUS_INVALID_ARGUMENT,
+                ":1: column '1': 'x' is not a number");
+    CHECK_FAILS(read_again("1 qid:1 x:1\n"), STATUS_INVALID_ARGUMENT,
+                ":1: 'x:1' is not INDEX:VALUE");
     done();
 }
 
 static void test_categories(void) {
-    CHECK_OK(read_all("table:\n  category: [a]\n  min_count: 2\n"
-                      "  columns: [{name: bin, column: n, bins: 2}, {name: h, column: a, hash: 5}]\n"
-                      "  crosses: [{of: [a, bin], min_count: 1}]\n"
-                      "tasks: [{name: y}]",
-                      "a,n,y\nq,1,0\nr,2,1\ns,3,0\nr,4,1\n,5,1\ns,,0\n"));
+    CHECK_OK(
+        read_all("table:\n  category: [a]\n  min_count: 2\n"
+                 "  columns: [{name: bin, column: n, bins: 2}, {name: h, column: a, hash: 5}]\n"
+                 "  crosses: [{of: [a, bin], min_count: 1}]\n"
+                 "tasks: [{name: y}]",
+                 "a,n,y\nq,1,0\nr,2,1\ns,3,0\nr,4,1\n,5,1\ns,,0\n"));
     if (x) {
         /* q is rare; r, s in order of appearance; n is cut at 3 */
-        const uint32_t a[] = {1, 2, 3, 2, 0, 3}, bin[] = {2, 2, 3, 3, 3, 0}, cross[] = {1, 2, 3, 4, 0, 0};
+        const uint32_t a[] = {1, 2, 3, 2, 0, 3}, bin[] = {2, 2, 3, 3, 3, 0},
+                       cross[] = {1, 2, 3, 4, 0, 0};
         for (int i = 0; i < 6; i++) {
             const uint32_t *ids = x->cand_ids + i * 4;
             CU_ASSERT_EQUAL(ids[0], a[i]);
@@ -152,7 +157,8 @@ static void test_bad_rows(void) {
         {"a,c,y\n1,u,1\n2,v,-1\n", ":3: column 'y': '-1' is out of range"},
         {"a,c,y\n1,u,1\n\"2,v,1\n", ":3: a quoted cell does not end"},
         {"a,c,y\n1,u,1\n2,\"v\"w,1\n", ":3: text after a quoted cell"},
-        {"{\"a\":1,\"c\":\"u\",\"y\":1}\n{\"a\":[1],\"c\":\"u\",\"y\":1}\n", ":2: column 'a': must be"},
+        {"{\"a\":1,\"c\":\"u\",\"y\":1}\n{\"a\":[1],\"c\":\"u\",\"y\":1}\n",
+         ":2: column 'a': must be"},
         {"{\"a\":1,\"c\":\"u\",\"y\":1}\n{\"a\":1,\n", ":2:"},
         {"{\"a\":1,\"c\":\"u\",\"y\":1}\n7\n", ":2: not a JSON object"},
     };
@@ -172,8 +178,10 @@ static void test_bad_rows(void) {
     CHECK_FAILS(read_all(PLAIN "on_bad_row: skip\n  bad_rows_max: 1", "a,c,y\n1,u\n2,u\n1,u,1\n"),
                 STATUS_INVALID_ARGUMENT, "more than 1 bad rows");
     done();
-    CHECK_FAILS(read_all("table: {number: [a], columns: [{name: w, kind: weight}]}\ntasks: [{name: y}]",
-                         "a,w,y\n1,-1,1\n"), STATUS_INVALID_ARGUMENT, ":2: column 'w': '-1' is no weight");
+    CHECK_FAILS(
+        read_all("table: {number: [a], columns: [{name: w, kind: weight}]}\ntasks: [{name: y}]",
+                 "a,w,y\n1,-1,1\n"),
+        STATUS_INVALID_ARGUMENT, ":2: column 'w': '-1' is no weight");
     done();
     CHECK_OK(read_all(PLAIN "unknown: bad", "a,c,y\n1,u,1\n1,v,0\n"));
     CHECK_FAILS(read_again("a,c,y\n1,zz,1\n"), STATUS_INVALID_ARGUMENT,
@@ -213,7 +221,8 @@ static void test_wrong_settings(void) {
         {"table: {numbr: [a]}\ntasks: [{name: y}]", "t.yaml:1: table.numbr"},
         {"table: {number: [a], category: [a]}\ntasks: [{name: y}]", "'a' stands twice"},
         {"table: {columns: [{name: a, kind: nmber}]}\ntasks: [{name: y}]", "table.columns[0].kind"},
-        {"table: {columns: [{name: a, kind: number, hash: 9}]}\ntasks: [{name: y}]", "are for categories"},
+        {"table: {columns: [{name: a, kind: number, hash: 9}]}\ntasks: [{name: y}]",
+         "are for categories"},
         {"table: {crosses: [{of: [a, b]}]}\ntasks: [{name: y}]", "table.crosses[0].of: 'a' is not"},
         {"table: {category: [a], crosses: [{of: [a]}]}\ntasks: [{name: y}]", "2 to 4 categories"},
         {"table: {number: [a]}", "section 'tasks'"},
@@ -229,5 +238,6 @@ static void test_wrong_settings(void) {
     }
 }
 
-SUITE("moe_table", TEST(test_csv), TEST(test_tsv_without_header), TEST(test_jsonl), TEST(test_libsvm),
-      TEST(test_categories), TEST(test_bad_rows), TEST(test_wrong_tables), TEST(test_wrong_settings))
+SUITE("moe_table", TEST(test_csv), TEST(test_tsv_without_header), TEST(test_jsonl),
+      TEST(test_libsvm), TEST(test_categories), TEST(test_bad_rows), TEST(test_wrong_tables),
+      TEST(test_wrong_settings))
