@@ -144,7 +144,8 @@ static void edit_pairs(struct feat_state *s, struct feat_places_work *w, struct 
                        int place) {
     const int *shown = u.shown;
     u.scope = FEAT_SCOPE_VALUE;
-    qsort(w->pairs, (size_t)w->n, sizeof *w->pairs, by_key);
+    if (w->n > 1)
+        qsort(w->pairs, (size_t)w->n, sizeof *w->pairs, by_key);
     for (int i = 0, end; i < w->n; i = end) {
         for (end = i; end < w->n && w->pairs[end].key == w->pairs[i].key; end++)
             w->which[end - i] = shown == NULL ? 0 : shown[w->pairs[end].shown];

@@ -82,7 +82,8 @@ struct feat_store_ops {
 extern const struct feat_store_ops feat_store_memory;
 extern const struct feat_store_ops feat_store_redis;
 
-/* Of the memory store: limits, from now on; 0: none. `now_us`: the time that ttl counts from. */
+/* Of the memory store: limits, from now on; 0: none. advance: the time that ttl counts by; once
+ * after every micro-batch. */
 void feat_store_memory_limit(struct feat_store *s, int64_t budget_bytes, int64_t ttl_us);
 void feat_store_memory_advance(struct feat_store *s, int64_t now_us);
 uint64_t feat_store_memory_evicted(const struct feat_store *s);

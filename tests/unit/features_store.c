@@ -162,6 +162,104 @@ static void test_store_tells_near_keys_apart(void) {
     ops->close(s);
 }
 
+/* ---- limits ---- */
+
+static uint64_t key_of(uint32_t i) { return hash_mix(11, i); }
+
+static void put_number(const struct feat_store_ops *ops, struct feat_store *s, uint32_t i,
+                       struct buf *b) {
+    record_of(b, FEAT_SCOPE_USER, key_of(i), i % 300);
+    ops->put(s, FEAT_SCOPE_USER, key_of(i), buf_slice(b));
+}
+
+/* Is it there, with the right bytes? Anything else than those or nothing fails. */
+static bool has_number(const struct feat_store_ops *ops, struct feat_store *s, uint32_t i,
+                       struct buf *b) {
+    struct slice got;
+    uint64_t key = key_of(i);
+    ops->fetch(s, FEAT_SCOPE_USER, &key, 1, &got);
+    record_of(b, FEAT_SCOPE_USER, key, i % 300);
+    CU_ASSERT_FATAL(got.n == 0 || slice_equal(got, buf_slice(b)));
+    return got.n > 0;
+}
+
+/* Random users under a budget that is halved half-way: memory stays under it, those in use stay,
+ * and what is found is right. */
+static void test_budget(void) {
+    enum { KEYS = 40000, STEPS = 300000, OFTEN = 100 };
+    const struct feat_store_ops *ops = &feat_store_memory;
+    struct feat_store *s = opened(ops);
+    struct buf b = {0};
+    struct rng rng;
+    uint64_t budget = 6 << 20;
+    rng_init(&rng, 4);
+    feat_store_memory_limit(s, (int64_t)budget, 0);
+    for (int step = 0; step < STEPS; step++) {
+        if (step == STEPS / 2) {
+            budget /= 2;
+            feat_store_memory_limit(s, (int64_t)budget, 0);
+            CU_ASSERT(ops->bytes(s) <= budget);
+        }
+        put_number(ops, s, step % 4 == 0 ? rng_below(&rng, OFTEN) : rng_below(&rng, KEYS), &b);
+        CU_ASSERT_FATAL(ops->bytes(s) <= budget);
+    }
+    CU_ASSERT(feat_store_memory_evicted(s) > 10000);
+    uint64_t seen = 0;
+    uint32_t often = 0;
+    for (uint32_t i = 0; i < KEYS; i++) {
+        bool there = has_number(ops, s, i, &b);
+        seen += there;
+        often += there && i < OFTEN;
+    }
+    CU_ASSERT_EQUAL(seen, ops->count(s, FEAT_SCOPE_USER));
+    CU_ASSERT(seen > 5000 && seen < KEYS / 2);
+    CU_ASSERT(often > OFTEN * 9 / 10);
+    struct slice bytes;
+    for (uint64_t at = 0; ops->next(s, FEAT_SCOPE_USER, &at, &bytes);)
+        seen--;
+    CU_ASSERT_EQUAL(seen, 0);
+    feat_store_memory_limit(s, 1, 0); /* all goes that can go */
+    CU_ASSERT_EQUAL(ops->count(s, FEAT_SCOPE_USER), 0);
+    CU_ASSERT(ops->bytes(s) < 3 << 20);
+    buf_deinit(&b);
+    ops->close(s);
+}
+
+/* Kept for the ttl at least and for 5/4 of it at most; a put makes young; global records stay. */
+static void test_ttl(void) {
+    enum { KEYS = 2000, TTL = 1000 };
+    const struct feat_store_ops *ops = &feat_store_memory;
+    struct feat_store *s = opened(ops);
+    struct buf b = {0};
+    int64_t put_at[KEYS] = {0};
+    struct rng rng;
+    rng_init(&rng, 6);
+    feat_store_memory_limit(s, 0, TTL);
+    record_of(&b, FEAT_SCOPE_GLOBAL, 1, 9);
+    ops->put(s, FEAT_SCOPE_GLOBAL, 1, buf_slice(&b));
+    int64_t now = 100000;
+    for (int step = 0; step < 40000; step++, now += rng_below(&rng, 2)) {
+        uint32_t i = rng_below(&rng, KEYS), k = rng_below(&rng, KEYS);
+        feat_store_memory_advance(s, now);
+        if (i % 2 == 0 || step < 10000) {
+            put_number(ops, s, i, &b);
+            put_at[i] = now;
+        }
+        bool there = has_number(ops, s, k, &b);
+        CU_ASSERT_FATAL(put_at[k] > 0 || !there);
+        CU_ASSERT_FATAL(there || put_at[k] == 0 || now - put_at[k] >= TTL);
+        CU_ASSERT_FATAL(!there || now - put_at[k] <= TTL + TTL / 4 + 64);
+    }
+    CU_ASSERT(feat_store_memory_evicted(s) > 900);
+    CU_ASSERT_EQUAL(ops->count(s, FEAT_SCOPE_GLOBAL), 1);
+    uint64_t left = ops->count(s, FEAT_SCOPE_USER);
+    feat_store_memory_limit(s, 0, 0); /* no ttl any more: nothing ages */
+    feat_store_memory_advance(s, now + 100 * TTL);
+    CU_ASSERT_EQUAL(ops->count(s, FEAT_SCOPE_USER), left);
+    buf_deinit(&b);
+    ops->close(s);
+}
+
 static void test_codecs(void) {
     static const int64_t times[] = {0,
                                     1,
@@ -201,4 +299,5 @@ static void test_codecs(void) {
 }
 
 SUITE("features_store", TEST(test_slab_runs_do_not_overlap), TEST(test_slab_stays_dense),
-      TEST(test_store_against_an_array), TEST(test_store_tells_near_keys_apart), TEST(test_codecs))
+      TEST(test_store_against_an_array), TEST(test_store_tells_near_keys_apart), TEST(test_budget),
+      TEST(test_ttl), TEST(test_codecs))
