@@ -23,6 +23,12 @@ static const struct {
       .query_columns = 256,
       .cand_columns = 256,
       .n_tasks = 3}},
+    {"mmoe8-top2",
+     {.spec = "{layers: [{kind: mmoe, experts: 8, gate: {kind: topk, k: 2}, " EXPERT
+              "}], tower: {hidden: [64]}}",
+      .query_columns = 256,
+      .cand_columns = 256,
+      .n_tasks = 3}},
     {"small",
      {.spec = "{layers: [{kind: mmoe, experts: 3, expert: {kind: mlp, hidden: [64], out: 64}}], "
               "tower: {hidden: [32]}}",
