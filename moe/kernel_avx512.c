@@ -35,16 +35,16 @@ static inline __attribute__((always_inline)) int load_bits(const char *p) {
 #include "moe/kernel_tile.inc"
 #include "moe/kernel_rows.inc"
 
-/* clang-format off: it moves these lines anew each time */
+/* It would move these lines anew each time. */
+/* clang-format off */
 #define TILES(type)                                                                                \
-    TILE(type, 1)                                                                                  \
-    TILE(type, 2) TILE(type, 3) TILE(type, 4) TILE(type, 5) TILE(type, 6) TILE(type, 7)            \
-        TILE(type, 8) TILE(type, 9) TILE(type, 10) TILE(type, 11) TILE(type, 12) TILE(type, 13)    \
-            TILE(type, 14) static moe_tile_fn *const tiles_##type[MR] = {                          \
-                tile_##type##_1,  tile_##type##_2,  tile_##type##_3,  tile_##type##_4,             \
-                tile_##type##_5,  tile_##type##_6,  tile_##type##_7,  tile_##type##_8,             \
-                tile_##type##_9,  tile_##type##_10, tile_##type##_11, tile_##type##_12,            \
-                tile_##type##_13, tile_##type##_14};
+    TILE(type, 1) TILE(type, 2) TILE(type, 3) TILE(type, 4) TILE(type, 5) TILE(type, 6)            \
+    TILE(type, 7) TILE(type, 8) TILE(type, 9) TILE(type, 10) TILE(type, 11) TILE(type, 12)         \
+    TILE(type, 13) TILE(type, 14)                                                                  \
+    static moe_tile_fn *const tiles_##type[MR] = {                                                 \
+        tile_##type##_1,  tile_##type##_2,  tile_##type##_3,  tile_##type##_4,  tile_##type##_5,   \
+        tile_##type##_6,  tile_##type##_7,  tile_##type##_8,  tile_##type##_9,  tile_##type##_10,  \
+        tile_##type##_11, tile_##type##_12, tile_##type##_13, tile_##type##_14};
 /* clang-format on */
 TILES(MOE_FP32)
 TILES(MOE_BF16)
