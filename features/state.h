@@ -38,6 +38,8 @@ struct feat_request {
     const struct slice *column_names;  /* [n_columns] per-candidate context numbers */
     const float *const *column_values; /* [n_columns][n_items] */
     int n_columns;
+    int n_placed; /* the first so many items were shown, in this order: kind position tells where;
+                     0 when serving */
 };
 
 /* A request's rows: the query part once, the candidate part per row. Arena memory. */

@@ -87,6 +87,8 @@ enum feat_scope feat_last_scope(const struct feat *f) {
     return scopes[((const struct params *)f->params)->scope];
 }
 
+int64_t feat_last_n(const struct feat *f) { return ((const struct params *)f->params)->n; }
+
 bool feat_last_has_value(const struct feat *f) {
     return ((const struct params *)f->params)->value_field[0] != '\0';
 }

@@ -28,6 +28,7 @@ bool feat_last_next(struct feat_last_reader *r, struct feat_last_entry *out);
 float feat_last_age(const struct feat_read *r, const struct feat_last_entry *e);
 
 enum feat_scope feat_last_scope(const struct feat *f);
+int64_t feat_last_n(const struct feat *f); /* how many it keeps */
 bool feat_last_has_value(const struct feat *f);
 /* The request's cell; empty when unknown. Not of scope item. */
 struct slice feat_last_cell(const struct feat *f, const struct feat_read *r);

@@ -1,7 +1,8 @@
 /* match.c: a candidate against the user's last-N items: which share of them bears a value of the
- * candidate's field (a genre, an author), how common the candidate's values are among them, and,
- * where last_n keeps a value with each item, how the user liked those: a user x genre rate without
- * a state of its own. Item-based neighbours (Sarwar et al. 2001) with equality as likeness.
+ * candidate's field (a genre, an author), how common the candidate's values are among them, how
+ * lately and how often, and, where last_n keeps a value with each item, how the user liked those: a
+ * user x genre rate without a state of its own. Item-based neighbours (Sarwar et al. 2001) with
+ * equality as likeness.
  *
  * begin() turns the last-N items into one bit set per field value; a row then ORs the sets of its
  * values. The last-N items' fields are read at request time, not when they happened: state must be
@@ -11,21 +12,36 @@
 #include "features/kinds/last_n.h"
 #include "features/state_parts.h"
 #include <math.h>
-#include <stdlib.h>
+
+static const char *const column_words[] = {"share", "weight", "value", "hits",
+                                           "count", "age",    "daily", NULL};
+enum { SHARE, WEIGHT, VALUE, HITS, COUNT, AGE, DAILY, WORDS };
+#define FIELDS_MAX 16
 
 struct params {
     const char *of_text, *field, *at_least_text;
+    struct conf_strings fields, columns_text;
     double prior_weight;
+    int64_t within_us;
     const struct feat *of;
     bool by_id; /* field id: the very item */
-    struct feat_source source;
-    double at_least; /* NaN: values as they are */
+    int n_fields, n_columns;
+    struct feat_source sources[FIELDS_MAX]; /* [n_fields] */
+    int columns[WORDS];                     /* [n_columns] of each field */
+    double at_least;                        /* NaN: values as they are */
 };
 
 static const struct conf_item items[] = {
     CONF_STRING(struct params, of_text, "of", NULL, "An earlier last_n feature."),
-    CONF_STRING(struct params, field, "field", NULL,
+    CONF_STRING(struct params, field, "field", "",
                 "Item field whose values are compared; id: is it the very item?"),
+    CONF_STRINGS(struct params, fields, "fields", "[]",
+                 "Several fields, each with its own columns; instead of field."),
+    CONF_STRINGS(struct params, columns_text, "columns", "[]",
+                 "Of share, weight, value, hits, count, age, daily; default: share, weight and, "
+                 "where 'of' keeps a value, value."),
+    CONF_TIME(struct params, within_us, "within", "0s", 0, 3660 * 86400e6,
+              "Only entries so far back; 0: all that 'of' keeps."),
     CONF_STRING(struct params, at_least_text, "at_least", "",
                 "Makes last_n's value a like: 1 from this number on, else 0."),
     CONF_FLOAT(struct params, prior_weight, "prior_weight", "5", 0, 1e9, "items",
@@ -36,42 +52,98 @@ static enum status check_at_least(struct params *m) {
     m->at_least = NAN;
     if (m->at_least_text[0] == '\0')
         return STATUS_OK;
-    char *end;
-    m->at_least = strtod(m->at_least_text, &end);
-    if (*end != '\0' || !isfinite(m->at_least))
-        return fail(STATUS_INVALID_ARGUMENT, "at_least: '%s' is not a number", m->at_least_text);
+    TRY(feat_claim_number("at_least", m->at_least_text, &m->at_least));
     if (!feat_last_has_value(m->of) || m->by_id)
         return fail(STATUS_INVALID_ARGUMENT, "at_least: %s",
                     m->by_id ? "has no meaning with field: id" : "'of' keeps no value_field");
     return STATUS_OK;
 }
 
+static enum status check_columns(struct params *m) {
+    for (int i = 0; i < m->columns_text.n; i++) {
+        int k = 0;
+        while (k < WORDS && strcmp(column_words[k], m->columns_text.v[i]) != 0)
+            k++;
+        if (k == WORDS || m->n_columns == WORDS)
+            return fail(STATUS_INVALID_ARGUMENT,
+                        "columns: '%s' is none of share weight value hits count age daily",
+                        m->columns_text.v[i]);
+        if (k == VALUE && !feat_last_has_value(m->of))
+            return fail(STATUS_INVALID_ARGUMENT, "columns: 'of' keeps no value_field for value");
+        m->columns[m->n_columns++] = k;
+    }
+    if (m->n_columns > 0)
+        return STATUS_OK;
+    m->columns[m->n_columns++] = SHARE;
+    m->columns[m->n_columns++] = WEIGHT;
+    if (feat_last_has_value(m->of))
+        m->columns[m->n_columns++] = VALUE;
+    return STATUS_OK;
+}
+
+static enum status check_fields(struct feat_plan *p, struct feat *f) {
+    struct params *m = f->params;
+    bool one = m->field[0] != '\0';
+    m->n_fields = one ? 1 : m->fields.n;
+    if (one == (m->fields.n > 0))
+        return fail(STATUS_INVALID_ARGUMENT, "field: give either field or fields");
+    if (m->n_fields > FIELDS_MAX)
+        return fail(STATUS_INVALID_ARGUMENT, "fields: %d fields; at most %d", m->n_fields,
+                    FIELDS_MAX);
+    const char **names = ARENA_ARRAY(&p->arena, const char *, m->n_fields * m->n_columns);
+    for (int i = 0; i < m->n_fields; i++) {
+        const char *field = one ? m->field : m->fields.v[i];
+        const char *source = arena_printf(&p->arena, "item.%s", field);
+        if (!one && strcmp(field, "id") == 0)
+            return fail(STATUS_INVALID_ARGUMENT, "fields: id stands alone, as field: id");
+        TRY(feat_claim_source(p, "field", source, FEAT_AS_IDS, &m->sources[i]));
+        for (int k = 0; k < m->n_columns; k++) {
+            const char *word = column_words[m->columns[k]];
+            names[i * m->n_columns + k] =
+                one ? word : arena_printf(&p->arena, "%s.%s", field, word);
+        }
+    }
+    f->n_columns = m->n_fields * m->n_columns;
+    f->column_names = names;
+    return STATUS_OK;
+}
+
 static enum status check(struct feat_plan *p, struct feat *f) {
-    static const char *const names[] = {"share", "weight", "value"};
     static const char *const id_names[] = {"seen", "age"};
     struct params *m = f->params;
     TRY(feat_claim_last(p, "of", m->of_text, &m->of));
     m->by_id = strcmp(m->field, "id") == 0;
     TRY(check_at_least(m));
-    const char *source = arena_printf(&p->arena, "item.%s", m->field);
-    TRY(feat_claim_source(p, "field", source, FEAT_AS_IDS, &m->source));
+    TRY(check_columns(m));
+    TRY(check_fields(p, f));
     f->side = FEAT_CROSS;
-    f->n_columns = m->by_id ? 2 : feat_last_has_value(m->of) ? 3 : 2;
-    f->column_names = m->by_id ? id_names : names;
+    if (!m->by_id)
+        return STATUS_OK;
+    if (m->columns_text.n > 0)
+        return fail(STATUS_INVALID_ARGUMENT, "columns: of field id they are seen and age");
+    f->n_columns = 2;
+    f->column_names = id_names;
     return STATUS_OK;
 }
 
 #define WORDS_MAX ((FEAT_LAST_MAX + 63) / 64)
 
-/* One request's last-N items, by value. */
+/* The last-N items by the values of one field. */
+struct by_value {
+    struct feat_index at; /* value key -> 1 + index of its set */
+    uint64_t *sets;       /* [values x words] */
+};
+
+/* One request's last-N items. */
 struct work {
-    int n;                   /* entries */
-    int words;               /* of a bit set of entries */
-    double *x;               /* [n] the entry's value less `own`, or 0/1; NaN: none */
-    double own;              /* the user's own mean of it, NaN: none */
-    struct feat_index at;    /* value key -> 1 + index of its set */
-    uint64_t *sets;          /* [values x words] */
-    const int64_t *times_us; /* [n] when */
+    int n;                     /* entries */
+    int words;                 /* of a bit set of entries */
+    double *x;                 /* [n] the entry's value less `own`, or 0/1; NaN: none */
+    double own;                /* the user's own mean of it, NaN: none */
+    double days;               /* since the oldest entry, at least 1 */
+    int64_t *times_us;         /* [n] when */
+    struct by_value *fields;   /* [n_fields] */
+    struct feat_index by_item; /* of field id: item -> 1 + its newest entry */
 };
 
 /* The entries' values, as deviations from their mean or as likes. */
@@ -91,28 +163,51 @@ static void center(const struct params *m, struct work *w) {
         w->x[i] -= w->own;
 }
 
-static void index_values(const struct params *m, struct feat_read *r, const uint64_t *item_keys,
+static void index_field(const struct feat_source *source, struct feat_read *r,
+                        const struct feat_record *const *records, const struct work *w,
+                        struct by_value *out) {
+    uint64_t keys[FEAT_IDS_MAX];
+    size_t total = 0;
+    for (int i = 0; i < w->n; i++)
+        total += (size_t)feat_record_ids(records[i], source->slot, keys);
+    feat_index_init(&out->at, r->arena, total);
+    out->sets = ARENA_ARRAY(r->arena, uint64_t, total * (size_t)w->words);
+    uint32_t n_values = 0;
+    for (int i = 0; i < w->n; i++) {
+        int n = feat_record_ids(records[i], source->slot, keys);
+        for (int k = 0; k < n; k++) {
+            uint32_t *slot = feat_index_at(&out->at, keys[k]);
+            if (*slot == 0)
+                *slot = ++n_values;
+            out->sets[(size_t)(*slot - 1) * (size_t)w->words + (size_t)(i / 64)] |= 1ull
+                                                                                    << (i % 64);
+        }
+    }
+}
+
+static void index_fields(const struct params *m, struct feat_read *r, const uint64_t *item_keys,
                          struct work *w) {
     const struct feat_record **records =
         arena_alloc(r->arena, (size_t)w->n * sizeof(const struct feat_record *));
     feat_state_records(r->state, r->arena, FEAT_SCOPE_ITEM, item_keys, w->n, records);
-    uint64_t keys[FEAT_IDS_MAX];
-    size_t total = 0;
-    for (int i = 0; i < w->n; i++)
-        total += (size_t)feat_record_ids(records[i], m->source.slot, keys);
-    feat_index_init(&w->at, r->arena, total);
     w->words = (w->n + 63) / 64;
-    w->sets = ARENA_ARRAY(r->arena, uint64_t, total * (size_t)w->words);
-    uint32_t n_values = 0;
+    w->fields = ARENA_ARRAY(r->arena, struct by_value, m->n_fields);
+    for (int i = 0; i < m->n_fields; i++)
+        index_field(&m->sources[i], r, records, w, &w->fields[i]);
+}
+
+static void index_items(struct feat_read *r, const uint64_t *item_keys, struct work *w) {
+    feat_index_init(&w->by_item, r->arena, (size_t)w->n);
     for (int i = 0; i < w->n; i++) {
-        int n = feat_record_ids(records[i], m->source.slot, keys);
-        for (int k = 0; k < n; k++) {
-            uint32_t *slot = feat_index_at(&w->at, keys[k]);
-            if (*slot == 0)
-                *slot = ++n_values;
-            w->sets[(size_t)(*slot - 1) * (size_t)w->words + (size_t)(i / 64)] |= 1ull << (i % 64);
-        }
+        uint32_t *slot = feat_index_at(&w->by_item, item_keys[i]);
+        if (*slot == 0) /* newest first */
+            *slot = (uint32_t)i + 1;
     }
+}
+
+static double seconds_since(const struct feat_read *r, int64_t time_us) {
+    double seconds = ((double)r->now_us - (double)time_us) / 1e6;
+    return seconds > 0 ? seconds : 0;
 }
 
 static void begin(const struct feat *f, struct feat_read *r) {
@@ -123,34 +218,29 @@ static void begin(const struct feat *f, struct feat_read *r) {
     struct feat_last_entry e;
     int n = feat_last_open(m->of, feat_last_cell(m->of, r), &reader);
     uint64_t *keys = arena_alloc(r->arena, (size_t)n * sizeof *keys);
-    int64_t *times = arena_alloc(r->arena, (size_t)n * sizeof *times);
+    w->times_us = arena_alloc(r->arena, (size_t)n * sizeof *w->times_us);
     w->x = arena_alloc(r->arena, (size_t)n * sizeof *w->x);
-    for (; feat_last_next(&reader, &e); w->n++) {
+    while (feat_last_next(&reader, &e)) {
+        if (m->within_us > 0 && e.stamp.time_us <= r->now_us - m->within_us)
+            break; /* newest first */
         keys[w->n] = e.item;
-        times[w->n] = e.stamp.time_us;
-        w->x[w->n] = e.value;
+        w->times_us[w->n] = e.stamp.time_us;
+        w->x[w->n++] = e.value;
     }
-    if (!m->by_id) {
-        center(m, w);
-        index_values(m, r, keys, w);
+    w->days = w->n == 0 ? 1 : fmax(seconds_since(r, w->times_us[w->n - 1]) / 86400, 1);
+    if (m->by_id) {
+        index_items(r, keys, w);
         return;
     }
-    feat_index_init(&w->at, r->arena, (size_t)w->n);
-    w->times_us = times;
-    for (int i = 0; i < w->n; i++) {
-        uint32_t *slot = feat_index_at(&w->at, keys[i]);
-        if (*slot == 0) /* newest first */
-            *slot = (uint32_t)i + 1;
-    }
+    center(m, w);
+    index_fields(m, r, keys, w);
 }
 
 static void extract_id(const struct work *w, const struct feat_read *r, int row, float *dense) {
-    uint32_t at = feat_index_get(&w->at, r->item_keys[row]);
+    uint32_t at = feat_index_get(&w->by_item, r->item_keys[row]);
     dense[0] = at > 0;
-    if (at == 0)
-        return;
-    double seconds = ((double)r->now_us - (double)w->times_us[at - 1]) / 1e6;
-    dense[1] = feat_scaled(FEAT_SCALE_LOG, seconds > 0 ? seconds : 0);
+    if (at > 0)
+        dense[1] = feat_scaled(FEAT_SCALE_LOG, seconds_since(r, w->times_us[at - 1]));
 }
 
 /* The smoothed mean of x over the entries of a set. */
@@ -178,6 +268,48 @@ static int count_bits(const uint64_t *set, int words) {
     return n;
 }
 
+/* The newest entry of a set: bits stand newest first. */
+static float age_of(const struct work *w, const struct feat_read *r, const uint64_t *set) {
+    for (int i = 0; i < w->words; i++)
+        if (set[i] != 0)
+            return feat_scaled(FEAT_SCALE_LOG,
+                               seconds_since(r, w->times_us[i * 64 + __builtin_ctzll(set[i])]));
+    return NAN;
+}
+
+static void extract_field(const struct params *m, const struct work *w, int field,
+                          struct feat_read *r, int row, float *dense) {
+    const struct by_value *v = &w->fields[field];
+    uint64_t keys[FEAT_IDS_MAX], any[WORDS_MAX] = {0};
+    int n = feat_source_ids(&m->sources[field], r, row, keys), hits = 0;
+    if (n == 0)
+        return;
+    for (int i = 0; w->n > 0 && i < n; i++) {
+        uint32_t at = feat_index_get(&v->at, keys[i]);
+        if (at == 0)
+            continue;
+        const uint64_t *set = &v->sets[(size_t)(at - 1) * (size_t)w->words];
+        for (int k = 0; k < w->words; k++)
+            any[k] |= set[k];
+        hits += count_bits(set, w->words);
+    }
+    float count = (float)count_bits(any, w->words);
+    float entries = w->n > 0 ? (float)w->n : 1;
+    const float by[WORDS] = {[SHARE] = count / entries,
+                             [WEIGHT] = (float)hits / ((float)n * entries),
+                             [HITS] = (float)hits,
+                             [COUNT] = count,
+                             [DAILY] = (float)((double)count / w->days)};
+    for (int i = 0; i < m->n_columns; i++) {
+        int what = m->columns[i];
+        if (w->n == 0 && what != HITS && what != COUNT && what != DAILY)
+            continue; /* parts of nothing */
+        dense[i] = what == VALUE ? mean_value(m, w, any)
+                   : what == AGE ? age_of(w, r, any)
+                                 : by[what];
+    }
+}
+
 static void extract(const struct feat *f, struct feat_read *r, int row, float *dense,
                     uint32_t *ids) {
     (void)ids;
@@ -189,23 +321,8 @@ static void extract(const struct feat *f, struct feat_read *r, int row, float *d
         extract_id(w, r, row, dense);
         return;
     }
-    uint64_t keys[FEAT_IDS_MAX], any[WORDS_MAX] = {0};
-    int n = feat_source_ids(&m->source, r, row, keys), in_sets = 0;
-    if (n == 0 || w->n == 0)
-        return;
-    for (int i = 0; i < n; i++) {
-        uint32_t at = feat_index_get(&w->at, keys[i]);
-        if (at == 0)
-            continue;
-        const uint64_t *set = &w->sets[(size_t)(at - 1) * (size_t)w->words];
-        for (int k = 0; k < w->words; k++)
-            any[k] |= set[k];
-        in_sets += count_bits(set, w->words);
-    }
-    dense[0] = (float)count_bits(any, w->words) / (float)w->n;
-    dense[1] = (float)in_sets / (float)(n * w->n);
-    if (f->n_columns == 3)
-        dense[2] = mean_value(m, w, any);
+    for (int i = 0; i < m->n_fields; i++)
+        extract_field(m, w, i, r, row, dense + i * m->n_columns);
 }
 
 const struct feat_kind feat_kind_match = {

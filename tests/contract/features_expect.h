@@ -1,8 +1,8 @@
 /* The plan under test, and for each of its columns and ids the brute-force answer. */
 #pragma once
-#include "tests/contract/features_oracle.h"
+#include "tests/contract/features_expect_slate.h"
 
-static const char plan_text[] =
+static const char plan_head[] =
     "lateness: 60s\n"
     "features:\n"
     "  - {name: year, kind: number, source: item.year}\n"
@@ -359,50 +359,52 @@ static const struct expect_column {
     const char *name;
     double (*value)(const struct oracle *o, int row, const char *arg);
     const char *arg;
-} expect_columns[] = {
-    {"year", x_item_number, "year"},
-    {"age", x_user_number, "age"},
-    {"hour", x_context, "hour"},
-    {"score", x_score, ""},
-    {"genre.drama", x_genre, "drama"},
-    {"genre.war", x_genre, "war"},
-    {"year_index", x_year_index, ""},
-    {"page", x_page, ""},
-    {"stars", x_stars, ""},
-    {"my_stars", x_my_stars, ""},
-    {"kind", x_residual, "5 2"},
-    {"mood", x_residual, "2 0"},
-    {"ratings", x_count_item, "rating"},
-    {"liked", x_liked, "like"},
-    {"all", x_count_global, "any"},
-    {"shown", x_count_session, "impression"},
-    {"shown_home", x_count_item, "home"},
-    {"shown_2", x_count_item, "impression2"},
-    {"clicks.10s", x_clicks, "10"},
-    {"clicks.1m", x_clicks, "60"},
-    {"clicks.5m", x_clicks, "300"},
-    {"busy.100s", x_busy, "any"},
-    {"like", x_like, ""},
-    {"ctr", x_ctr, ""},
-    {"ctr_now", x_ctr_now, ""},
-    {"click_share", x_click_share, ""},
-    {"idle", x_idle, ""},
-    {"item_age", x_item_age, ""},
-    {"since_this", x_since_this, ""},
-    {"fit.share", x_share, ""},
-    {"fit.weight", x_weight, ""},
-    {"fit.value", x_fit_value, ""},
-    {"fit_like.share", x_share, ""},
-    {"fit_like.weight", x_weight, ""},
-    {"fit_like.value", x_fit_value, "likes"},
-    {"fit_session.share", x_session_share, ""},
-    {"fit_session.weight", x_session_weight, ""},
-    {"again.seen", x_seen, ""},
-    {"again.age", x_since_this, ""},
-};
+} expect_columns[] = {{"year", x_item_number, "year"},
+                      {"age", x_user_number, "age"},
+                      {"hour", x_context, "hour"},
+                      {"score", x_score, ""},
+                      {"genre.drama", x_genre, "drama"},
+                      {"genre.war", x_genre, "war"},
+                      {"year_index", x_year_index, ""},
+                      {"page", x_page, ""},
+                      {"stars", x_stars, ""},
+                      {"my_stars", x_my_stars, ""},
+                      {"kind", x_residual, "5 2"},
+                      {"mood", x_residual, "2 0"},
+                      {"ratings", x_count_item, "rating"},
+                      {"liked", x_liked, "like"},
+                      {"all", x_count_global, "any"},
+                      {"shown", x_count_session, "impression"},
+                      {"shown_home", x_count_item, "home"},
+                      {"shown_2", x_count_item, "impression2"},
+                      {"clicks.10s", x_clicks, "10"},
+                      {"clicks.1m", x_clicks, "60"},
+                      {"clicks.5m", x_clicks, "300"},
+                      {"busy.100s", x_busy, "any"},
+                      {"like", x_like, ""},
+                      {"ctr", x_ctr, ""},
+                      {"ctr_now", x_ctr_now, ""},
+                      {"click_share", x_click_share, ""},
+                      {"idle", x_idle, ""},
+                      {"item_age", x_item_age, ""},
+                      {"since_this", x_since_this, ""},
+                      {"fit.share", x_share, ""},
+                      {"fit.weight", x_weight, ""},
+                      {"fit.value", x_fit_value, ""},
+                      {"fit_like.share", x_share, ""},
+                      {"fit_like.weight", x_weight, ""},
+                      {"fit_like.value", x_fit_value, "likes"},
+                      {"fit_session.share", x_session_share, ""},
+                      {"fit_session.weight", x_session_weight, ""},
+                      {"again.seen", x_seen, ""},
+                      {"again.age", x_since_this, ""},
+                      MORE_COLUMNS};
 
 static const struct expect_ids {
     const char *name;
     void (*ids)(const struct oracle *o, int row, uint32_t *out);
-} expect_ids[] = {
-    {"item_id", i_item}, {"genre_ids", i_genres}, {"country", i_country}, {"seen", i_seen}};
+} expect_ids[] = {{"item_id", i_item},
+                  {"genre_ids", i_genres},
+                  {"country", i_country},
+                  {"seen", i_seen},
+                  {"lately", i_lately}};

@@ -8,11 +8,12 @@
 
 enum { WORLDS = 12, ORDERS = 4, QUERIES = 25 };
 
-static struct feat_plan *plan_of(const char *text) {
+static struct feat_plan *whole_plan(void) {
     struct arena a;
     arena_init(&a, 0);
     struct node *map = NULL;
     struct feat_plan *p = NULL;
+    const char *text = arena_printf(&a, "%s%s", plan_head, plan_more);
     CHECK_OK(node_parse_yaml(&a, slice_of(text), "plan.yaml", &map));
     CHECK_OK(feat_plan_parse(map, "plan.yaml", &p));
     arena_deinit(&a);
@@ -36,8 +37,14 @@ static void random_query(struct world *w, struct rng *rng, struct query *q) {
         q->context[q->n_context++] =
             (struct ev_field){SLICE_LIT("hour"), number_value(rng_below(rng, 24))};
     if (rng_below(rng, 2) == 0)
-        q->context[q->n_context++] =
-            (struct ev_field){SLICE_LIT("page"), {EV_STRING, .string = SLICE_LIT("home")}};
+        q->context[q->n_context++] = (struct ev_field){
+            SLICE_LIT("page"), text_value(rng_below(rng, 2) == 0 ? "home" : "search")};
+    add_field(w, q->context, &q->n_context, "query", pick_text(w, queries, 4));
+    add_field(w, q->context, &q->n_context, "referer", pick_text(w, referers, 4));
+    add_field(w, q->context, &q->n_context, "local", pick_text(w, clocks, 4));
+    if (rng_below(rng, 2) == 0)
+        add_field(w, q->context, &q->n_context, "agent", pick_text(w, agents, 3));
+    q->n_placed = rng_below(rng, 2) == 0 ? q->n_items / 2 : 0;
     /* from as far behind as the rings promise to serve to long after */
     q->now_us = w->newest_us - LATENESS_US + (int64_t)rng_below(rng, 500) * 1000000;
 }
@@ -59,10 +66,27 @@ static void extract(struct feat_state *s, struct arena *a, const struct query *q
                                    .n_items = q->n_items,
                                    .column_names = &score,
                                    .column_values = columns,
-                                   .n_columns = 1};
+                                   .n_columns = 1,
+                                   .n_placed = q->n_placed};
     feat_state_read_begin(s);
     feat_state_extract(s, a, &request, q->now_us, out);
     feat_state_read_end(s);
+}
+
+/* What a column has been, over all worlds: a comparison of constants would prove nothing. */
+struct seen {
+    float least, most;
+    int n;
+};
+static struct seen seen_columns[sizeof expect_columns / sizeof expect_columns[0]];
+
+static void note(const struct expect_column *x, float v) {
+    struct seen *s = &seen_columns[x - expect_columns];
+    if (isnan(v))
+        return;
+    s->least = s->n == 0 || v < s->least ? v : s->least;
+    s->most = s->n == 0 || v > s->most ? v : s->most;
+    s->n++;
 }
 
 static bool close_enough(float got, double want) {
@@ -85,6 +109,8 @@ static int compare_dense(const struct oracle *o, int row, const float *got,
     for (int i = 0; i < n; i++) {
         const struct expect_column *x = expected_column(names[i]);
         double want = x == NULL ? (double)NAN : x->value(o, row, x->arg);
+        if (x != NULL)
+            note(x, got[i]);
         if (x != NULL && close_enough(got[i], want))
             continue;
         if (wrong++ < print)
@@ -207,7 +233,7 @@ static bool order_free(struct world *w, const struct feat_plan *p) {
 /* ---- tests ---- */
 
 static void test_every_kind_is_here(void) {
-    struct feat_plan *p = plan_of(plan_text);
+    struct feat_plan *p = whole_plan();
     for (int k = 0; feat_kinds[k] != NULL; k++) {
         bool used = false;
         for (int i = 0; i < p->n_features; i++)
@@ -226,7 +252,7 @@ static void test_every_kind_is_here(void) {
 }
 
 static void test_rows_equal_brute_force(void) {
-    struct feat_plan *p = plan_of(plan_text);
+    struct feat_plan *p = whole_plan();
     struct world *w = HEAP_NEW(struct world);
     for (uint64_t seed = 0; seed < WORLDS; seed++) {
         world_init(w, seed);
@@ -239,8 +265,44 @@ static void test_rows_equal_brute_force(void) {
     feat_plan_free(p);
 }
 
+/* After the test before: no column was the same wherever it was compared, but those of words that
+ * the worlds do not know. */
+static void test_columns_vary(void) {
+    static const char *const constant[] = {"agent.platform.tablet",
+                                           "agent.os.macos",
+                                           "agent.os.linux",
+                                           "agent.os.chromeos",
+                                           "agent.os.android",
+                                           "agent.browser.chrome",
+                                           "agent.browser.firefox",
+                                           "agent.browser.opera",
+                                           "agent.browser.samsung",
+                                           "agent.browser.ie",
+                                           "came.email",
+                                           "came.paid",
+                                           "comes.internal",
+                                           "comes.email",
+                                           "comes.paid",
+                                           "now.month",
+                                           "now.year",
+                                           "now.weekend",
+                                           "now.weekday",
+                                           "now.day",
+                                           NULL};
+    for (size_t i = 0; i < sizeof seen_columns / sizeof seen_columns[0]; i++) {
+        bool excused = false;
+        for (int k = 0; constant[k] != NULL; k++)
+            excused |= strcmp(constant[k], expect_columns[i].name) == 0;
+        bool varies = seen_columns[i].n > 20 && seen_columns[i].least < seen_columns[i].most;
+        if (!varies && !excused)
+            printf("%s was %g to %g, %d times\n", expect_columns[i].name,
+                   (double)seen_columns[i].least, (double)seen_columns[i].most, seen_columns[i].n);
+        CU_ASSERT(varies || excused);
+    }
+}
+
 static void test_state_is_a_function_of_the_set(void) {
-    struct feat_plan *p = plan_of(plan_text);
+    struct feat_plan *p = whole_plan();
     struct world *w = HEAP_NEW(struct world);
     for (uint64_t seed = 50; seed < 50 + WORLDS; seed++) {
         world_init(w, seed);
@@ -254,7 +316,7 @@ static void test_state_is_a_function_of_the_set(void) {
 /* Any cut: save, load, read on from a while before the cut. */
 static void test_snapshot_and_on(void) {
     static int order[EVENTS * 2];
-    struct feat_plan *p = plan_of(plan_text);
+    struct feat_plan *p = whole_plan();
     struct world *w = HEAP_NEW(struct world);
     world_init(w, 7);
     struct rng rng;
@@ -287,7 +349,7 @@ static void test_snapshot_and_on(void) {
 
 /* Long after, rings are empty and the dump says so; as of the last event they are not. */
 static void test_dump_leaves_out_what_expired(void) {
-    struct feat_plan *p = plan_of(plan_text);
+    struct feat_plan *p = whole_plan();
     struct world *w = HEAP_NEW(struct world);
     world_init(w, 9);
     struct feat_state *s = state_by(w, p, 9, false);
@@ -329,7 +391,7 @@ static void test_controls(void) {
     struct feat_kind ordered = feat_kind_count, forgetful = feat_kind_count;
     ordered.apply = apply_ordered;
     forgetful.apply = apply_forgetful;
-    struct feat_plan *p = plan_of(plan_text);
+    struct feat_plan *p = whole_plan();
     struct feat *ratings = NULL;
     for (int i = 0; i < p->n_features; i++)
         if (strcmp(p->features[i]->name, "ratings") == 0)
@@ -351,5 +413,5 @@ static void test_controls(void) {
 }
 
 SUITE("features_kinds", TEST(test_every_kind_is_here), TEST(test_rows_equal_brute_force),
-      TEST(test_state_is_a_function_of_the_set), TEST(test_snapshot_and_on),
-      TEST(test_dump_leaves_out_what_expired), TEST(test_controls))
+      TEST(test_columns_vary), TEST(test_state_is_a_function_of_the_set),
+      TEST(test_snapshot_and_on), TEST(test_dump_leaves_out_what_expired), TEST(test_controls))

@@ -8,9 +8,10 @@ struct query {
     struct slice tenant, user, session;
     struct slice items[16];
     int n_items;
-    struct ev_field context[2];
+    struct ev_field context[8];
     int n_context;
     float scores[16];
+    int n_placed;
     int64_t now_us;
 };
 
@@ -21,12 +22,22 @@ struct happening {
     struct slice item;
 };
 
+/* A field's newest value, once looked up. */
+struct looked_up {
+    enum ev_kind kind;
+    char id[8], name[16];
+    const struct ev_value *value;
+};
+
 struct oracle {
     const struct world *w;
     const struct query *q;
     struct happening *all; /* oldest first by (time, partition, offset, place on the page) */
     int n;
+    struct looked_up *memo; /* [n_memo of MEMO_MAX] */
+    int *n_memo;
 };
+enum { MEMO_MAX = 1024 };
 
 static int by_stamp(const void *a, const void *b) {
     const struct happening *x = a, *y = b;
@@ -42,6 +53,8 @@ static int by_stamp(const void *a, const void *b) {
 static void oracle_init(struct oracle *o, struct world *w, const struct query *q) {
     *o = (struct oracle){.w = w, .q = q};
     o->all = ARENA_ARRAY(&w->arena, struct happening, EVENTS * SHOWN);
+    o->memo = ARENA_ARRAY(&w->arena, struct looked_up, MEMO_MAX);
+    o->n_memo = ARENA_NEW(&w->arena, int);
     for (int i = 0; i < EVENTS; i++) {
         const struct ev_event *e = &w->events[i];
         if (!w->accepted[i])
@@ -92,8 +105,7 @@ static double own_value(const struct happening *h) {
     return v == NULL ? (double)NAN : v->number;
 }
 
-/* The newest value of a field of an item or user. */
-static const struct ev_value *newest_field(const struct oracle *o, enum ev_kind kind,
+static const struct ev_value *search_field(const struct oracle *o, enum ev_kind kind,
                                            struct slice id, const char *name) {
     const struct ev_value *best = NULL;
     struct happening best_at = {0};
@@ -111,6 +123,23 @@ static const struct ev_value *newest_field(const struct oracle *o, enum ev_kind 
         }
     }
     return best;
+}
+
+/* The newest value of a field of an item or user. */
+static const struct ev_value *newest_field(const struct oracle *o, enum ev_kind kind,
+                                           struct slice id, const char *name) {
+    for (int i = 0; i < *o->n_memo; i++)
+        if (o->memo[i].kind == kind && slice_is(id, o->memo[i].id) &&
+            strcmp(o->memo[i].name, name) == 0)
+            return o->memo[i].value;
+    const struct ev_value *v = search_field(o, kind, id, name);
+    if (*o->n_memo < MEMO_MAX && id.n < 8) {
+        struct looked_up *m = &o->memo[(*o->n_memo)++];
+        *m = (struct looked_up){.kind = kind, .value = v};
+        memcpy(m->id, id.p == NULL ? "" : id.p, id.n);
+        snprintf(m->name, sizeof m->name, "%s", name);
+    }
+    return v;
 }
 
 static double number_of_value(const struct ev_value *v) {

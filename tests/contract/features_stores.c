@@ -33,6 +33,8 @@ static void keep_shareable(const char *text, struct buf *out) {
         "  - {name: pair, kind: count, scope: [user, item], on: rating}\n"
         "  - {name: valued, kind: window_count, scope: [item, event.value],\n"
         "     on: any, bucket: 10s, windows: [60s, 300s]}\n";
+    static const char *const summing[] = {"scope: item.", "scope: [item.", "method: bm25",
+                                          "of: brand_ctr", NULL};
     const char *end;
     for (; *text != '\0'; text = end) {
         end = strstr(text + 1, "\n  - {");
@@ -40,7 +42,10 @@ static void keep_shareable(const char *text, struct buf *out) {
         struct buf entry = {0};
         buf_add(&entry, text, (size_t)(end - text));
         buf_add_byte(&entry, 0);
-        if (strstr(entry.p, "scope: item.") == NULL)
+        bool sums = false;
+        for (int i = 0; summing[i] != NULL; i++)
+            sums |= strstr(entry.p, summing[i]) != NULL;
+        if (!sums)
             buf_add_str(out, entry.p);
         buf_deinit(&entry);
     }
@@ -51,7 +56,7 @@ static struct feat_plan *shared_plan(void) {
     struct arena a;
     struct buf text = {0};
     arena_init(&a, 0);
-    keep_shareable(plan_text, &text);
+    keep_shareable(arena_printf(&a, "%s%s", plan_head, plan_more), &text);
     struct node *map = NULL;
     struct feat_plan *p = NULL;
     CHECK_OK(node_parse_yaml(&a, buf_slice(&text), "plan.yaml", &map));

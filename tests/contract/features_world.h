@@ -37,6 +37,61 @@ static struct ev_value genres_value(struct world *w) {
     return (struct ev_value){EV_STRINGS, .strings = {v, n}};
 }
 
+static struct ev_value text_value(const char *text) {
+    return (struct ev_value){EV_STRING, .string = slice_of(text)};
+}
+
+static struct ev_value pick_text(struct world *w, const char *const *texts, uint32_t n) {
+    return text_value(texts[rng_below(&w->rng, n)]);
+}
+
+static struct ev_value brand_value(struct world *w) {
+    return (struct ev_value){EV_STRING, .string = name_of(w, "b", rng_below(&w->rng, 4))};
+}
+
+static struct ev_value title_value(struct world *w) {
+    static const char *const words[] = {"Red", "socks", "blue-CAR", "the", "sock,", "(car)"};
+    char *text = arena_printf(&w->arena, "%s", "");
+    for (int n = (int)rng_below(&w->rng, 6); n > 0; n--)
+        text = arena_printf(&w->arena, "%s %s", text, words[rng_below(&w->rng, 6)]);
+    return text_value(text);
+}
+
+static struct ev_value sizes_value(struct world *w) {
+    int n = (int)rng_below(&w->rng, 5);
+    double *v = ARENA_ARRAY(&w->arena, double, n + 1);
+    for (int i = 0; i < n; i++)
+        v[i] = (double)rng_below(&w->rng, 50) / 4 - 5;
+    return (struct ev_value){EV_NUMBERS, .numbers = {v, n}};
+}
+
+static struct ev_value adult_value(struct world *w) {
+    static const char *const texts[] = {"yes", "no", "true", "perhaps"};
+    return rng_below(&w->rng, 2) == 0
+               ? (struct ev_value){EV_BOOL, .boolean = rng_below(&w->rng, 2) == 0}
+               : pick_text(w, texts, 4);
+}
+
+/* T0_US is 2023-11-14T22:13:20Z */
+static struct ev_value released_value(struct world *w) {
+    static const char *const texts[] = {"2023-11-14T23:13:20+01:00", "2023-11-14T22:13:21.5Z",
+                                        "2023-11-14", "soon"};
+    return pick_text(w, texts, 4);
+}
+
+static const char *const clocks[] = {"2023-11-14T23:13:20+01:00", "2020-02-29T00:30:00-05:00",
+                                     "1999-12-31", "soon"};
+static const double clocks_s[] = {T0_US / 1000000 + 3600, 1582936200, 946598400, NAN};
+static const char *const agents[] = {
+    "Mozilla/5.0 (iPhone; CPU iPhone OS 15_3_1 like Mac OS X) AppleWebKit/605.1.15 Version/15.2 "
+    "Mobile/15E148 Safari/604.1",
+    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 Chrome/99.0 Safari/537.36 "
+    "Edg/98.0",
+    "Googlebot/2.1 (+http://www.google.com/bot.html)"};
+static const char *const referers[] = {"https://www.google.co.uk/search?q=x", "https://t.co/abc",
+                                       "http://shop.example/cart", "https://nowhere.test/"};
+static const char *const queries[] = {"red sock", "CAR", "the the blue", "x"};
+
 /* Each field is there three times in four. */
 static void add_field(struct world *w, struct ev_field *fields, int *n, const char *name,
                       struct ev_value v) {
@@ -57,6 +112,19 @@ static void item_event(struct world *w, struct ev_event *e, struct ev_field *fie
     add_field(w, fields, &e->n_fields, "genres", genres_value(w));
     add_field(w, fields, &e->n_fields, "created_at",
               number_value((double)(T0_US / 1000000) - (double)rng_below(&w->rng, 5000) / 8));
+    add_field(w, fields, &e->n_fields, "brand", brand_value(w));
+    add_field(w, fields, &e->n_fields, "title", title_value(w));
+    add_field(w, fields, &e->n_fields, "sizes", sizes_value(w));
+    add_field(w, fields, &e->n_fields, "adult", adult_value(w));
+    add_field(w, fields, &e->n_fields, "released", released_value(w));
+}
+
+/* What rankings and interactions carry. */
+static void moment_fields(struct world *w, struct ev_event *e, struct ev_field *fields) {
+    add_field(w, fields, &e->n_fields, "query", pick_text(w, queries, 4));
+    add_field(w, fields, &e->n_fields, "referer", pick_text(w, referers, 4));
+    if (rng_below(&w->rng, 2) == 0)
+        add_field(w, fields, &e->n_fields, "brand", brand_value(w));
 }
 
 static void ranking_event(struct world *w, struct ev_event *e, struct ev_field *fields) {
@@ -66,12 +134,15 @@ static void ranking_event(struct world *w, struct ev_event *e, struct ev_field *
         e->user = (struct slice){NULL, 0};
     add_field(w, fields, &e->n_fields, "page",
               (struct ev_value){EV_STRING, .string = slice_of(pages[rng_below(&w->rng, 2)])});
+    moment_fields(w, e, fields);
     e->n_shown = (int)rng_below(&w->rng, SHOWN + 1);
     struct ev_shown *shown = ARENA_ARRAY(&w->arena, struct ev_shown, SHOWN);
     for (int i = 0; i < e->n_shown; i++) { /* now and then an item is shown twice */
-        struct ev_field *own = ARENA_ARRAY(&w->arena, struct ev_field, 1);
+        struct ev_field *own = ARENA_ARRAY(&w->arena, struct ev_field, 2);
         shown[i].item = name_of(w, "i", rng_below(&w->rng, 12));
         add_field(w, own, &shown[i].n_fields, "value", number_value(rng_below(&w->rng, 3)));
+        if (rng_below(&w->rng, 2) == 0)
+            add_field(w, own, &shown[i].n_fields, "brand", brand_value(w));
         shown[i].fields = own;
     }
     e->shown = shown;
@@ -79,7 +150,7 @@ static void ranking_event(struct world *w, struct ev_event *e, struct ev_field *
 
 static void random_event(struct world *w, struct ev_event *e) {
     static const double values[] = {1, 2, 3, 4, 5, 0.1, 4.5};
-    struct ev_field *fields = ARENA_ARRAY(&w->arena, struct ev_field, 4);
+    struct ev_field *fields = ARENA_ARRAY(&w->arena, struct ev_field, 12);
     e->tenant = rng_below(&w->rng, 4) == 0 ? SLICE_LIT("other") : (struct slice){NULL, 0};
     e->user = name_of(w, "u", rng_below(&w->rng, 6));
     if (rng_below(&w->rng, 3) > 0)
@@ -92,6 +163,7 @@ static void random_event(struct world *w, struct ev_event *e) {
         add_field(w, fields, &e->n_fields, "age", number_value(18 + rng_below(&w->rng, 40)));
         add_field(w, fields, &e->n_fields, "country",
                   (struct ev_value){EV_STRING, .string = name_of(w, "c", rng_below(&w->rng, 3))});
+        add_field(w, fields, &e->n_fields, "agent", pick_text(w, agents, 3));
     } else if (kind < 4) {
         ranking_event(w, e, fields);
     } else {
@@ -99,6 +171,7 @@ static void random_event(struct world *w, struct ev_event *e) {
         e->item = name_of(w, "i", rng_below(&w->rng, 12));
         e->type = rng_below(&w->rng, 3) == 0 ? SLICE_LIT("click") : SLICE_LIT("rating");
         add_field(w, fields, &e->n_fields, "value", number_value(values[rng_below(&w->rng, 7)]));
+        moment_fields(w, e, fields);
     }
     e->fields = fields;
     e->id = SLICE_LIT("x");
