@@ -89,6 +89,9 @@ bool feat_state_is_shared(const struct feat_state *s);
  * it with none, now and then: that is how a quiet partition's lost writes are noticed. */
 enum status feat_state_apply(struct feat_state *s, const struct ev_event *events, int n,
                              enum feat_verdict *verdicts);
+/* What apply would say of each; changes nothing. Only the writer. */
+void feat_state_foresee(struct feat_state *s, const struct ev_event *events, int n,
+                        enum feat_verdict *verdicts);
 /* Marks an offset as dealt with though nothing was applied (a dead-lettered message). Fails as
  * apply does. */
 enum status feat_state_skip(struct feat_state *s, struct ev_source source);

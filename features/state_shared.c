@@ -157,6 +157,16 @@ static enum status apply_some(struct feat_state *s, const struct ev_event *event
     return STATUS_OK;
 }
 
+void feat_state_foresee(struct feat_state *s, const struct ev_event *events, int n,
+                        enum feat_verdict *verdicts) {
+    for (int i = 0; i < n; i++)
+        feat_applied_entry(s, events[i].source.partition);
+    start_next(s);
+    for (int i = 0; i < n; i++)
+        verdicts[i] = feat_state_judge(
+            s->plan, feat_applied_find(s->next, s->n_next, events[i].source.partition), &events[i]);
+}
+
 enum status feat_shared_apply(struct feat_state *s, const struct ev_event *events, int n,
                               enum feat_verdict *verdicts) {
     if (n == 0)

@@ -266,7 +266,7 @@ enum status feat_redis_sign(struct feat_store *s, struct arena *a) {
         if (reply->type == FEAT_REDIS_TEXT)
             return fail(STATUS_FAILED_PRECONDITION,
                         "Redis has '%.*s' under '%s', but this is '%s'; give another prefix "
-                        "(state.prefix) and replay the log, or delete the old keys",
+                        "(state.redis_prefix) and replay the log, or delete the old keys",
                         SLICE_ARG(reply->text), s->conf.prefix, text);
         if (reply->type == FEAT_REDIS_ERROR)
             return feat_redis_fail(s->redis, reply);

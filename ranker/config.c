@@ -96,6 +96,34 @@ static const struct conf_item state_items[] = {
                 "File of the state and its offsets. Empty: none; a restart reads the topic again."),
     CONF_TIME(struct rk_state_conf, snapshot_every_us, "snapshot_every", "10s", 1e3, DAY_US,
               "How often it is written; offsets are committed after it."),
+    CONF_ENUM(struct rk_state_conf, store.kind, "store", "memory", FEAT_STORE_CHOICES,
+              "memory: of this process, with snapshots. redis: shared by any number of ingesters "
+              "and rankers; it keeps the offsets, too, and needs no snapshot."),
+    CONF_TIME(struct rk_state_conf, store.ttl_us, "ttl", "0", 0, 3650 * DAY_US,
+              "What nothing happened to for so long is forgotten, in memory up to a quarter "
+              "later. 0: never."),
+    CONF_BYTES(struct rk_state_conf, store.budget_bytes, "budget", "0", 0, 1ull << 50,
+               "Memory store: beyond so many bytes, what was not used for longest is forgotten. "
+               "0: no limit."),
+    CONF_ENUM(struct rk_state_conf, store.on_unavailable, "on_unavailable", "fail",
+              FEAT_UNAVAILABLE_CHOICES,
+              "Redis is away: Rank fails, or ranks with all that is remembered missing."),
+    CONF_ENUM(struct rk_state_conf, store.redis.mode, "redis_mode", "single",
+              "single|cluster|sentinel", "What the addresses are."),
+    CONF_STRINGS(struct rk_state_conf, store.redis.addresses, "redis_addresses", "",
+                 "host:port or unix:/path: the server, some nodes of the cluster, or the "
+                 "sentinels. Empty: the server of section redis."),
+    CONF_STRING(struct rk_state_conf, store.redis.master, "redis_master", "",
+                "What the sentinels call the master."),
+    CONF_STRING(struct rk_state_conf, store.redis.user, "redis_user", "", "For AUTH."),
+    CONF_STRING(struct rk_state_conf, store.redis.password, "redis_password", "",
+                "For AUTH; empty: none. Better given as MOERANK_STATE_REDIS_PASSWORD."),
+    CONF_TIME(struct rk_state_conf, store.redis.timeout_us, "redis_timeout", "500ms", 1e3,
+              60 * SECOND_US, "Longest wait for one answer."),
+    CONF_STRING(struct rk_state_conf, store.prefix, "redis_prefix",
+                "moerank:state:", "Goes before every key. One plan, one prefix."),
+    CONF_INT(struct rk_state_conf, store.buckets, "redis_buckets", "64", 1, 4096, "slots",
+             "Into how many slots of a cluster the keys go; fixed once there are keys."),
     CONF_END};
 
 static const struct conf_item serving_items[] = {
@@ -356,6 +384,18 @@ static enum status check_score(const struct rk_config *c, struct arena *a) {
     return STATUS_OK;
 }
 
+/* The state's Redis is the one of section redis, unless it has addresses of its own. */
+static void share_redis(struct rk_config *c) {
+    struct conf_strings *a = &c->state.store.redis.addresses;
+    if (a->n > 0 || (!*c->redis.socket && !*c->redis.host))
+        return;
+    a->v = ARENA_ARRAY(&c->arena, const char *, 1);
+    a->v[0] = *c->redis.socket
+                  ? arena_printf(&c->arena, "unix:%s", c->redis.socket)
+                  : arena_printf(&c->arena, "%s:%d", c->redis.host, (int)c->redis.port);
+    a->n = 1;
+}
+
 static enum status fill(struct rk_config *c, struct slice yaml, const char *const *sets,
                         int n_sets) {
     struct node *root = NULL;
@@ -373,6 +413,7 @@ static enum status fill(struct rk_config *c, struct slice yaml, const char *cons
     TRY(read_environment(c));
     for (int i = 0; i < n_sets; i++)
         TRY(apply_set(c, root, sets[i], false));
+    share_redis(c);
     TRY(check_properties(c));
     TRY(check_score(c, &c->arena));
     return read_plan(c);

@@ -13,7 +13,7 @@
  * Precedence: defaults, file, MOERANK_SECTION_KEY environment, --set section.key=value. */
 #pragma once
 #include "base/conf.h"
-#include "features/plan.h"
+#include "features/state.h"
 #include "moe/train.h"
 #include "proto/rpc.h"
 
@@ -49,6 +49,7 @@ struct rk_admin_conf {
 struct rk_state_conf {
     const char *snapshot;
     int64_t snapshot_every_us;
+    struct feat_store_conf store;
 };
 struct rk_model_conf {
     const char *path;

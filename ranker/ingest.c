@@ -30,19 +30,22 @@ struct rk_ingest {
     struct rk_ingest_counts counts;
     int64_t saved_us, lag_us;
     bool dirty;  /* the state is ahead of its snapshot */
+    bool astray; /* the consumer is ahead of the state: it starts anew from where that is */
     bool unsafe; /* dead letters were lost: no snapshot may cover them */
 };
 
 enum status rk_state_open(const struct rk_config *c, struct feat_state **out) {
     if (!c->plan)
         return fail(STATUS_FAILED_PRECONDITION, "%s: no features; a state needs its plan", c->file);
+    if (c->state.store.kind == FEAT_STORE_REDIS)
+        return fail_in(feat_state_open(c->plan, &c->state.store, out), "state");
     if (!*c->state.snapshot || !io_exists(c->state.snapshot)) {
         log_info("ingest", "%s: the state starts empty",
                  *c->state.snapshot ? "no snapshot yet" : "no snapshot is kept (state.snapshot)");
-        *out = feat_state_new(c->plan);
-        return STATUS_OK;
+        return feat_state_open(c->plan, &c->state.store, out);
     }
     TRY(fail_in(feat_state_load(c->plan, c->state.snapshot, out), "state.snapshot"));
+    feat_state_limit(*out, c->state.store.budget_bytes, c->state.store.ttl_us);
     log_info("ingest", "state restored from %s", c->state.snapshot);
     return STATUS_OK;
 }
@@ -66,12 +69,30 @@ static enum status open_producer(struct rk_ingest *g) {
     return status;
 }
 
+static enum status ask_state(void *context, const struct feat_applied **out, int *n) {
+    struct rk_ingest *g = context;
+    return feat_state_resume(g->state, out, n);
+}
+
 static enum status open_consumer(struct rk_ingest *g) {
     const struct feat_applied *applied = NULL;
-    feat_state_read_begin(g->state);
-    int n = feat_state_applied(g->state, &g->arena, &applied);
-    feat_state_read_end(g->state);
-    return rk_consumer_open(&g->conf->kafka, applied, n, &g->consumer);
+    int n = 0;
+    TRY(feat_state_resume(g->state, &applied, &n));
+    TRY(rk_consumer_open(&g->conf->kafka, applied, n, &g->consumer));
+    if (feat_state_is_shared(g->state))
+        rk_consumer_on_assign(g->consumer, ask_state, g);
+    return STATUS_OK;
+}
+
+/* After a micro-batch that a shared store did not take. */
+static enum status find_back(struct rk_ingest *g) {
+    if (!g->astray)
+        return STATUS_OK;
+    rk_consumer_close(g->consumer);
+    g->consumer = NULL;
+    TRY(open_consumer(g));
+    g->astray = false;
+    return STATUS_OK;
 }
 
 static void free_ingest(struct rk_ingest *g) {
@@ -120,7 +141,8 @@ static enum status save(struct rk_ingest *g) {
                     "dead letters were lost; no snapshot until a restart sends them again");
     if (g->producer)
         TRY(rk_producer_flush(g->producer, FLUSH_MS));
-    TRY(feat_state_save(g->state, g->conf->state.snapshot));
+    if (!feat_state_is_shared(g->state)) /* what is shared is safe where it is */
+        TRY(feat_state_save(g->state, g->conf->state.snapshot));
     g->dirty = false;
     const struct feat_applied *applied = NULL;
     feat_state_read_begin(g->state);
@@ -131,7 +153,8 @@ static enum status save(struct rk_ingest *g) {
 
 /* A failed snapshot is tried again when the next is due; until then nothing is lost but time. */
 static void save_or_say(struct rk_ingest *g) {
-    if (!*g->conf->state.snapshot || !g->dirty)
+    bool kept = feat_state_is_shared(g->state) || *g->conf->state.snapshot;
+    if (!kept || !g->dirty || !g->consumer)
         return;
     if (save(g) != STATUS_OK)
         log_error("ingest", "no snapshot: %s", status_message());
@@ -188,17 +211,18 @@ static enum status decode(struct rk_ingest *g, int n, int *n_events, int *n_bad)
     return status;
 }
 
-static void apply(struct rk_ingest *g, int n) {
+static enum status apply(struct rk_ingest *g, int n) {
     if (g->hooks.before) {
         for (int i = 0; i < n; i++) {
             g->hooks.before(g->hooks.context, &g->events[i]);
-            feat_state_apply(g->state, &g->events[i], 1, &g->verdicts[i]);
+            TRY(feat_state_apply(g->state, &g->events[i], 1, &g->verdicts[i]));
         }
-    } else if (n > 0) {
-        feat_state_apply(g->state, g->events, n, g->verdicts);
+    } else if (n > 0 || feat_state_is_shared(g->state)) {
+        TRY(feat_state_apply(g->state, g->events, n, g->verdicts));
     }
     if (g->hooks.applied && n > 0)
         g->hooks.applied(g->hooks.context, g->events, g->verdicts, n);
+    return STATUS_OK;
 }
 
 static int64_t partition_clock_us(struct rk_ingest *g, int32_t partition) {
@@ -222,6 +246,23 @@ static enum status bury_late(struct rk_ingest *g, int i) {
     return bury(g, &g->messages[g->from[i]], reason);
 }
 
+/* A shared store keeps the offsets: once they have moved, no restart comes by these messages again.
+ * So what is late is foreseen, and delivered with the undecodable ones before anything is applied.
+ */
+static enum status bury_first(struct rk_ingest *g, int n, int n_bad) {
+    enum status status = STATUS_OK;
+    feat_state_foresee(g->state, g->events, n, g->verdicts);
+    for (int i = 0; i < n; i++) {
+        if (g->verdicts[i] != FEAT_LATE)
+            continue;
+        n_bad++;
+        enum status buried = bury_late(g, i);
+        status = status == STATUS_OK ? buried : status;
+    }
+    TRY(status);
+    return n_bad > 0 && g->producer ? rk_producer_flush(g->producer, FLUSH_MS) : STATUS_OK;
+}
+
 static enum status count(struct rk_ingest *g, int n) {
     uint64_t applied = 0, repeated = 0;
     int64_t newest_us = 0;
@@ -229,7 +270,7 @@ static enum status count(struct rk_ingest *g, int n) {
     for (int i = 0; i < n; i++) {
         applied += g->verdicts[i] == FEAT_APPLIED;
         repeated += g->verdicts[i] == FEAT_REPEATED;
-        if (g->verdicts[i] == FEAT_LATE && status == STATUS_OK)
+        if (g->verdicts[i] == FEAT_LATE && status == STATUS_OK && !feat_state_is_shared(g->state))
             status = bury_late(g, i);
         if (g->events[i].arrival_time_us > newest_us)
             newest_us = g->events[i].arrival_time_us;
@@ -255,6 +296,7 @@ static void measure(struct rk_ingest *g) {
     metric_set(METRIC_INGEST_LAG, lag > 0 ? lag : 0);
     metric_set(METRIC_STATE_ENTITIES, (int64_t)entities);
     metric_set(METRIC_STATE_BYTES, (int64_t)size.bytes);
+    metric_set(METRIC_STATE_EVICTED, (int64_t)size.evicted);
 }
 
 /* The good ones are applied before the bad ones are marked as dealt with: the other way round, a
@@ -262,10 +304,14 @@ static void measure(struct rk_ingest *g) {
 static enum status take(struct rk_ingest *g, int n) {
     int n_events, n_bad;
     enum status status = decode(g, n, &n_events, &n_bad);
-    apply(g, n_events);
+    if (feat_state_is_shared(g->state)) {
+        TRY(status);
+        TRY(bury_first(g, n_events, n_bad));
+    }
+    TRY(apply(g, n_events));
     enum status counted = count(g, n_events);
     for (int i = 0; i < n_bad; i++)
-        feat_state_skip(g->state, g->messages[g->bad[i]].source);
+        TRY(feat_state_skip(g->state, g->messages[g->bad[i]].source));
     g->counts.received += (uint64_t)n;
     g->dirty |= n > 0;
     return status != STATUS_OK ? status : counted;
@@ -275,14 +321,20 @@ enum status rk_ingest_step(struct rk_ingest *g, bool *at_end) {
     int n = 0;
     bool end = false;
     arena_reset(&g->arena);
+    TRY(find_back(g));
     TRY(rk_consumer_poll(g->consumer, g->messages, (int)g->conf->kafka.batch_events,
                          g->conf->kafka.batch_time_us, &n, &end));
     for (struct ev_source s; rk_consumer_skipped(g->consumer, &s);) {
-        feat_state_skip(g->state, s);
+        g->astray |= feat_state_skip(g->state, s) != STATUS_OK;
         g->dirty = true;
     }
-    enum status status = take(g, n);
+    enum status status = g->astray ? fail(STATUS_ABORTED, "ingest: to be read again") : take(g, n);
+    g->astray |= status != STATUS_OK && feat_state_is_shared(g->state);
     rk_consumer_release(g->consumer, g->messages, n);
+    if (status == STATUS_ABORTED) {
+        log_warn("ingest", "%s", status_message());
+        return STATUS_OK;
+    }
     measure(g);
     if (clock_mono_us() > g->saved_us + g->conf->state.snapshot_every_us)
         save_or_say(g);

@@ -22,6 +22,12 @@ enum status rk_consumer_open(const struct rk_kafka_conf *c, const struct feat_ap
                              int n, struct rk_consumer **out);
 /* All partitions from the beginning, without the group; never commits. For replay and training. */
 enum status rk_consumer_open_all(const struct rk_kafka_conf *c, struct rk_consumer **out);
+/* Where partitions stand is asked for at each assignment, because other processes write the same
+ * state. `ask` is called within rk_consumer_poll. */
+void rk_consumer_on_assign(struct rk_consumer *k,
+                           enum status (*ask)(void *context, const struct feat_applied **out,
+                                              int *n),
+                           void *context);
 void rk_consumer_close(struct rk_consumer *k); /* bounded in time; NULL is fine */
 /* Up to `max` messages, waiting at most `wait_us` for the first. *n may be 0. `at_end`: every
  * assigned partition has been read to its end as of now. FAILED_PRECONDITION: the topic ends before

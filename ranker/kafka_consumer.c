@@ -26,6 +26,8 @@ struct rk_consumer {
     bool latest, grouped;
     bool joined;      /* the group gave an assignment */
     int commits_open; /* sent, not answered; this thread only */
+    enum status (*ask)(void *context, const struct feat_applied **out, int *n);
+    void *ask_context;
     enum status failed;
     char failure[RK_KAFKA_TEXT];
 };
@@ -83,6 +85,28 @@ static void place(struct rk_consumer *k, rd_kafka_topic_partition_t *p) {
     log_debug("kafka", "partition %d starts at %lld", p->partition, (long long)p->offset);
 }
 
+void rk_consumer_on_assign(struct rk_consumer *k,
+                           enum status (*ask)(void *context, const struct feat_applied **out,
+                                              int *n),
+                           void *context) {
+    k->ask = ask;
+    k->ask_context = context;
+}
+
+/* Of the partitions in `list`. Where no answer can be had, what is known is older: then more is
+ * read again, and nothing is missed. */
+static void ask_positions(struct rk_consumer *k, const rd_kafka_topic_partition_list_t *list) {
+    const struct feat_applied *applied;
+    int n = 0;
+    if (!k->ask || k->ask(k->ask_context, &applied, &n) != STATUS_OK)
+        return;
+    for (int i = 0; i < list->cnt; i++)
+        for (int j = 0; j < n; j++)
+            if (applied[j].partition == list->elems[i].partition)
+                position_of(k, applied[j].partition)->next =
+                    applied[j].offset < 0 ? -1 : applied[j].offset + 1;
+}
+
 static void on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t err,
                          rd_kafka_topic_partition_list_t *list, void *opaque) {
     struct rk_consumer *k = opaque;
@@ -91,6 +115,8 @@ static void on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t err,
     k->joined |= assign;
     if (list->cnt > 0)
         log_info("kafka", "%d partitions %s", list->cnt, assign ? "assigned" : "given back");
+    if (assign)
+        ask_positions(k, list);
     for (int i = 0; i < list->cnt; i++) {
         if (assign)
             place(k, &list->elems[i]);

@@ -55,14 +55,16 @@ static struct feat_request features_of(const struct rpc_rank_request *r, struct 
                                  .n_columns = r->n_columns};
 }
 
-static void read_rows(struct feat_state *state, struct arena *a, const struct rpc_rank_request *r,
-                      struct feat_rows *rows, struct rk_seen *seen) {
+static enum status read_rows(struct feat_state *state, struct arena *a,
+                             const struct rpc_rank_request *r, struct feat_rows *rows,
+                             struct rk_seen *seen) {
     struct feat_request f = features_of(r, a);
     feat_state_read_begin(state);
     feat_state_extract(state, a, &f, r->now_us, rows);
     seen->n_applied = feat_state_applied(state, a, &seen->applied);
-    feat_state_read_end(state);
+    TRY(feat_state_read_end(state));
     seen->user_epoch = rows->user_epoch;
+    return STATUS_OK;
 }
 
 /* p [n_tasks x n] -> score [n] */
@@ -220,7 +222,7 @@ enum status rk_rank(const struct rk_bundle *b, struct feat_state *state, struct 
     struct arena *a = &w->arena;
     struct feat_rows rows;
     int64_t start_us = clock_mono_us();
-    read_rows(state, a, request, &rows, seen);
+    TRY(read_rows(state, a, request, &rows, seen));
     int64_t rows_us = clock_mono_us();
     float *p = arena_alloc_aligned(a, (size_t)b->n_tasks * (size_t)n * sizeof *p);
     float *score = arena_alloc(a, (size_t)n * sizeof *score);

@@ -225,6 +225,8 @@ void rk_service_stop(struct rk_service *s, int grace_ms) {
     if (s->server)
         rk_rpc_server_stop(s->server, grace_ms);
     atomic_store(&s->ingest_stopping, true);
+    if (s->state)
+        feat_state_interrupt(s->state);
     if (s->ingesting)
         pthread_join(s->ingest_thread, NULL);
     rk_ingest_close(s->ingest);

@@ -44,9 +44,13 @@ static enum status dump(const struct options *o, const struct rk_config *c, stru
     const char *path = *o->state ? o->state : c->state.snapshot;
     if (!c->plan)
         return fail(STATUS_FAILED_PRECONDITION, "%s: no section 'features'", c->file);
-    if (!*path)
+    bool shared = !*o->state && c->state.store.kind == FEAT_STORE_REDIS;
+    if (!*path && !shared)
         return fail(STATUS_INVALID_ARGUMENT, "which snapshot? give --state, or set state.snapshot");
-    TRY(feat_state_load(c->plan, path, &state));
+    if (shared)
+        TRY(feat_state_open(c->plan, &c->state.store, &state));
+    else
+        TRY(feat_state_load(c->plan, path, &state));
     enum status status = strcmp(o->to, "-") == 0 ? dump_to_stdout(state, o->as_of_us, a)
                                                  : feat_state_dump(state, o->as_of_us, o->to);
     feat_state_free(state);
@@ -65,7 +69,7 @@ static enum status run(const struct verb_call *call, void *options) {
 static const struct verb verb = {
     .name = "dump",
     .about =
-        "Prints a snapshot as text: one line of JSON per user, item and session, sorted, then the "
+        "Prints a snapshot, or the state in Redis, as text: one line of JSON per user, item and session, sorted, then the "
         "offsets applied. Equal states give equal bytes.",
     .example = "moerank dump --config moerank.yaml --state state.snap --to state.jsonl",
     .items = items,

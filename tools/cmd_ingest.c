@@ -30,10 +30,15 @@ static const struct conf_item items[] = {
                 "at the end, writes the state as canonical text (moerank dump)"),
     CONF_END};
 
+enum { BATCH_EVENTS = 2000 };
+
 static volatile sig_atomic_t ended;
+static struct feat_state *volatile at_work; /* a writer that may be waiting for its store */
 static void on_signal(int number) {
     (void)number;
     ended = 1;
+    if (at_work)
+        feat_state_interrupt(at_work);
 }
 
 struct ingest {
@@ -42,6 +47,12 @@ struct ingest {
     struct rk_ingest_counts counts;
     int64_t late;
     double seconds;
+
+    /* of a file, for a shared store: a round trip is dear, so it gets many events at once */
+    struct arena batch;
+    struct ev_event events[BATCH_EVENTS];
+    enum feat_verdict verdicts[BATCH_EVENTS];
+    int n_events;
 };
 
 /* ---- from Kafka -------------------------------------------------------------------------------
@@ -59,6 +70,8 @@ static enum status follow(struct ingest *g, bool until_end, int quiet) {
         g->counts = rk_ingest_counts(ingest);
         progress_at(&p, (int64_t)g->counts.received);
     }
+    if (status == STATUS_CANCELLED && ended)
+        status = STATUS_OK;
     if (status == STATUS_OK)
         progress_end(&p);
     rk_ingest_close(ingest); /* last snapshot, commit */
@@ -68,10 +81,37 @@ static enum status follow(struct ingest *g, bool until_end, int quiet) {
 /* ---- from a file ------------------------------------------------------------------------------
  */
 
+static void count(struct ingest *g, enum feat_verdict verdict) {
+    g->counts.received++;
+    g->counts.applied += verdict == FEAT_APPLIED;
+    g->counts.repeated += verdict == FEAT_REPEATED;
+    g->counts.dead_lettered += verdict == FEAT_LATE;
+    g->late += verdict == FEAT_LATE;
+}
+
+static enum status flush(struct ingest *g) {
+    TRY(feat_state_apply(g->state, g->events, g->n_events, g->verdicts));
+    for (int i = 0; i < g->n_events; i++)
+        count(g, g->verdicts[i]);
+    g->n_events = 0;
+    arena_reset(&g->batch);
+    return STATUS_OK;
+}
+
+/* The event borrows from what is gone at the next one: it is decoded again into the batch's own. */
+static enum status collect(struct ingest *g, const struct rk_message *m) {
+    struct rk_message copy = *m;
+    copy.value = arena_dup(&g->batch, m->value);
+    TRY(rk_ingest_decode(&g->batch, &copy, &g->events[g->n_events]));
+    g->n_events++;
+    return g->n_events == BATCH_EVENTS ? flush(g) : STATUS_OK;
+}
+
 static enum status on_bad(void *context, const char *reason, const struct rk_message *m) {
     struct ingest *g = context;
+    TRY(flush(g));
     log_warn("ingest", "line %lld: %s", (long long)m->source.offset + 1, reason);
-    feat_state_skip(g->state, m->source);
+    TRY(feat_state_skip(g->state, m->source));
     g->counts.received++;
     g->counts.dead_lettered++;
     return STATUS_OK;
@@ -80,23 +120,25 @@ static enum status on_bad(void *context, const char *reason, const struct rk_mes
 static enum status on_event(void *context, const struct ev_event *e, const struct rk_message *m) {
     struct ingest *g = context;
     enum feat_verdict verdict;
-    (void)m;
     if (ended)
         return fail(STATUS_CANCELLED, "stopped by a signal after %llu events",
                     (unsigned long long)g->counts.received);
-    feat_state_apply(g->state, e, 1, &verdict);
-    g->counts.received++;
-    g->counts.applied += verdict == FEAT_APPLIED;
-    g->counts.repeated += verdict == FEAT_REPEATED;
-    g->counts.dead_lettered += verdict == FEAT_LATE;
-    g->late += verdict == FEAT_LATE;
+    if (feat_state_is_shared(g->state))
+        return collect(g, m);
+    TRY(feat_state_apply(g->state, e, 1, &verdict));
+    count(g, verdict);
     return STATUS_OK;
 }
 
 static enum status read_file(struct ingest *g, const char *path, int quiet) {
     struct stream_source source = {.path = path};
     struct stream_handler handler = {g, on_event, on_bad};
-    TRY(stream_read(&source, "ingest", quiet, &handler));
+    arena_init(&g->batch, 0);
+    enum status status = stream_read(&source, "ingest", quiet, &handler);
+    if (status == STATUS_OK)
+        status = flush(g);
+    arena_deinit(&g->batch);
+    TRY(status);
     const char *snapshot = g->config->state.snapshot;
     return *snapshot ? feat_state_save(g->state, snapshot) : STATUS_OK;
 }
@@ -128,6 +170,7 @@ static enum status ingest(const struct verb_call *call, const struct options *o,
     if (*o->state)
         c->state.snapshot = o->state;
     TRY(rk_state_open(c, &g->state));
+    at_work = g->state;
     int64_t start_us = clock_mono_us();
     if (*o->file)
         TRY(read_file(g, o->file, call->quiet));
@@ -141,12 +184,13 @@ static enum status ingest(const struct verb_call *call, const struct options *o,
 
 static enum status run(const struct verb_call *call, void *options) {
     const struct options *o = options;
-    struct ingest g = {0};
+    static struct ingest g;
     struct sigaction action = {.sa_handler = on_signal};
     sigaction(SIGTERM, &action, NULL);
     sigaction(SIGINT, &action, NULL);
     TRY(option_config_load(&o->config, &g.config));
     enum status status = ingest(call, o, &g);
+    at_work = NULL;
     feat_state_free(g.state);
     rk_config_free(g.config);
     return status;
