@@ -10,6 +10,10 @@ static const char *const shapes[] = {
     "[{\"kind\":\"cgc\",\"shared\":2,\"own\":1,%s}]",
     "[{\"kind\":\"ple\",\"levels\":2,\"shared\":2,\"own\":1,%s}]",
     "[{\"kind\":\"shared_bottom\",%s}]",
+    "[{\"kind\":\"omoe\",\"experts\":3,%s}]",
+    "[{\"kind\":\"adatt\",\"own\":2,\"shared\":1,%s}]",
+    "[{\"kind\":\"home\",%s}]",
+    "[{\"kind\":\"m3oe\",\"shared\":2,%s}]",
 };
 #define N_SHAPES ((int)(sizeof shapes / sizeof *shapes))
 
@@ -40,9 +44,12 @@ static void spec(char *out, size_t n, const char *shape, const char *gate, const
 /* A gate that blends needs experts with numbers, of one input, so per-task experts of level 1 and
  * up are out. */
 static bool possible(const struct moe_gate_ops *g, const struct moe_expert_ops *e, int shape) {
-    if (g->kind == MOE_ROUTE_MERGE && strcmp(e->name, "identity") == 0)
+    bool identity = strcmp(e->name, "identity") == 0;
+    /* identities are all alike: where nothing but gates and fusions is left there is nothing to
+     * learn, and home joins two modules, so they would double its width */
+    if (identity && (g->kind == MOE_ROUTE_MERGE || shape > 4))
         return false;
-    return g->kind != MOE_ROUTE_MERGE || shape == 0 || shape == 3;
+    return g->kind != MOE_ROUTE_MERGE || shape == 0 || shape == 3 || shape == 4;
 }
 
 static int fold_all;
