@@ -1,8 +1,10 @@
-"""A private redis-server on a Unix socket for integration tests.
+"""A private redis-server on a Unix socket for integration tests, or a cluster of them.
 
     with Redis() as redis:
         ... redis.socket ...
         redis.command("SET", "key", "value")
+    with RedisCluster() as cluster:
+        ... cluster.addresses() ...
 
 Nothing is kept on disk unless aof=True (then every write is, at once). No redis-server raises an
 exception: a test that needs Redis fails without it, and is never skipped.
@@ -11,14 +13,29 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
 import tempfile
+import time
 
 from process import Child
 
 
+def _free_port():
+    """A port that is free together with the cluster's bus port, which is 10000 above."""
+    while True:
+        with socket.socket() as a, socket.socket() as b:
+            a.bind(("127.0.0.1", 0))
+            port = a.getsockname()[1]
+            try:
+                b.bind(("127.0.0.1", port + 10000))
+                return port
+            except (OSError, OverflowError):
+                continue
+
+
 class Redis:
-    def __init__(self, aof=False):
-        self.aof = aof
+    def __init__(self, aof=False, port=0, *settings):
+        self.aof, self.port, self.settings = aof, port, settings
         self.folder = self.child = self.socket = None
 
     def __enter__(self):
@@ -39,8 +56,9 @@ class Redis:
     def start(self):
         """Starts the server, or starts it again after stop() at the same socket."""
         keep = ["--appendonly", "yes", "--appendfsync", "always"] if self.aof else []
-        argv = ["redis-server", "--port", "0", "--unixsocket", self.socket, "--save", "",
-                "--daemonize", "no", "--dir", self.folder, *keep]
+        argv = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--unixsocket",
+                self.socket, "--save", "", "--daemonize", "no", "--dir", self.folder, *keep,
+                *self.settings]
         self.child = Child("redis-server", argv, os.path.join(self.folder, "log"))
         self.child.wait_until(lambda: self.command("PING") == b"PONG", 20)
 
@@ -91,3 +109,82 @@ class Redis:
         if n < 0:
             return None
         return f.read(n + 2)[:n] if kind == b"$" else [self._reply(f) for _ in range(n)]
+
+
+class RedisCluster:
+    """Three masters with a replica each, equal shares of the slots."""
+    MASTERS = 3
+
+    def __init__(self):
+        self.nodes = []
+
+    def __enter__(self):
+        try:
+            for _ in range(2 * self.MASTERS):
+                node = Redis(False, _free_port(), "--cluster-enabled", "yes",
+                             "--cluster-node-timeout", "1500", "--repl-diskless-sync-delay", "0")
+                self.nodes.append(node)
+                node.__enter__()
+            self._cli("create", *self.addresses(), "--cluster-replicas", "1", "--cluster-yes")
+            self._wait(lambda: all(self._is_whole(n) for n in self.nodes))
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def close(self):
+        for node in self.nodes:
+            node.close()
+
+    def addresses(self):
+        return [f"127.0.0.1:{n.port}" for n in self.nodes]
+
+    def masters(self):
+        return [n for n in self.nodes if n.child.process.poll() is None
+                and n.command("ROLE")[0] == b"master" and self._slots(n) > 0]
+
+    def move_slots(self, n_slots):
+        """From the first master to the second, keys and all."""
+        source, target = self.masters()[:2]
+        self._cli("reshard", f"127.0.0.1:{source.port}", "--cluster-from",
+                  source.command("CLUSTER", "MYID").decode(), "--cluster-to",
+                  target.command("CLUSTER", "MYID").decode(), "--cluster-slots", str(n_slots),
+                  "--cluster-yes")
+
+    def kill_master(self):
+        """SIGKILL to a master; returns when its replica has taken over."""
+        victim = self.masters()[-1]
+        victim.stop(signal.SIGKILL)
+        self._wait(lambda: len(self.masters()) == self.MASTERS
+                   and all(self._is_whole(n) for n in self.nodes
+                           if n.child.process.poll() is None))
+
+    @staticmethod
+    def _slots(node):
+        me = node.command("CLUSTER", "MYID")
+        return sum(r[1] - r[0] + 1 for r in node.command("CLUSTER", "SLOTS") if r[2][2] == me)
+
+    @staticmethod
+    def _is_whole(node):
+        info = node.command("CLUSTER", "INFO").decode().split()
+        linked = (node.command("ROLE")[0] == b"master" or
+                  b"master_link_status:up" in node.command("INFO", "replication"))
+        return "cluster_state:ok" in info and "cluster_slots_ok:16384" in info and linked
+
+    @staticmethod
+    def _cli(verb, *words):
+        done = subprocess.run(["redis-cli", "--cluster", verb, *words], capture_output=True,
+                              text=True, timeout=120, stdin=subprocess.DEVNULL)
+        if done.returncode != 0:
+            raise RuntimeError(f"redis-cli --cluster {verb}: {done.stdout[-2000:]}{done.stderr}")
+
+    @staticmethod
+    def _wait(ready, timeout_s=60):
+        end = time.monotonic() + timeout_s
+        while not ready():
+            if time.monotonic() > end:
+                raise RuntimeError("the Redis cluster is not whole")
+            time.sleep(0.05)
