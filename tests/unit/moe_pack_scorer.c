@@ -214,10 +214,11 @@ static const float *units_of(struct moe_model *m, struct arena *a) {
 static void check_model(int number, const char *isa, enum moe_precision precision, double bound) {
     struct moe_cpu cpu;
     struct moe_model *m;
-    struct moe_packed *p;
+    struct moe_packed *p = NULL;
     struct arena a;
     struct rng r;
-    if (moe_cpu_parse(isa, &cpu) != STATUS_OK || !moe_cpu_has(&cpu, precision))
+    if (moe_cpu_parse(isa, &cpu) != STATUS_OK || !moe_cpu_has(&cpu, precision) ||
+        !moe_cpu_has(moe_cpu(), precision)) /* MOERANK_ISA holds for calibration too */
         return;
     arena_init(&a, 0);
     rng_init(&r, 5);
@@ -252,10 +253,11 @@ static void check_model(int number, const char *isa, enum moe_precision precisio
 static void check_kept(int number, const char *isa, enum moe_precision precision, double bound) {
     struct moe_cpu cpu;
     struct moe_model *m;
-    struct moe_packed *p;
+    struct moe_packed *p = NULL;
     struct arena a;
     struct rng r;
-    if (moe_cpu_parse(isa, &cpu) != STATUS_OK || !moe_cpu_has(&cpu, precision))
+    if (moe_cpu_parse(isa, &cpu) != STATUS_OK || !moe_cpu_has(&cpu, precision) ||
+        !moe_cpu_has(moe_cpu(), precision)) /* MOERANK_ISA holds for calibration too */
         return;
     arena_init(&a, 0);
     rng_init(&r, 5);
