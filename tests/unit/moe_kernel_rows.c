@@ -147,12 +147,12 @@ static void check_mix(const struct moe_kernels *k, int from, int to, bool sparse
 
 static void test_mix(void) {
     EACH_SET(k)
-    for (int from = 0; from < 2;
-         from++) for (int to = 0; to < 2;
-                      to++) if (k->mix[from][to] && (from + to == 0 || moe_cpu_host()->bf16)) {
-        check_mix(k, from, to, false);
-        check_mix(k, from, to, true);
-    }
+    for (int from = 0; from < 2; from++)
+        for (int to = 0; to < 2; to++)
+            if (k->mix[from][to] && (from + to == 0 || moe_cpu_host()->bf16)) {
+                check_mix(k, from, to, false);
+                check_mix(k, from, to, true);
+            }
 }
 
 static void test_half_int8(void) {
