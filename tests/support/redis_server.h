@@ -79,9 +79,9 @@ static inline void redis_server_run(const struct redis_server *s) {
     if (chdir(s->folder) != 0)
         _exit(126);
     const char *argv[40] = {
-        "redis-server",     "--port",        port,       "--unixsocket", s->socket, "--bind",
-        "127.0.0.1",        "--save",        "",         "--daemonize",  "no",      "--appendonly",
-        aof ? "yes" : "no", "--appendfsync", "everysec", "--logfile",    "log",     NULL};
+        "redis-server",     "--port",        port,     "--unixsocket", s->socket, "--bind",
+        "127.0.0.1",        "--save",        "",       "--daemonize",  "no",      "--appendonly",
+        aof ? "yes" : "no", "--appendfsync", "always", "--logfile",    "log",     NULL};
     int n = 17;
     if (s->cluster) {
         static const char *const more[] = {"--cluster-enabled",
