@@ -113,7 +113,7 @@ static void fill_side(struct filler *f, int level, int at) {
         return;
     for (int g = 0; g < to->n_gates; g++) {
         const struct moe_gate_use *u = &from->gates[g];
-        if (u->source != at || u->gate.n_experts == 1)
+        if (u->source != at || to->gates[g].kind != PACKED_SOFTMAX)
             continue;
         const float *w = moe_params_at(&p->m->params, p->m->params.v, u->tensor, 0);
         const struct moe_layout *y = &u->gate.params;
