@@ -81,7 +81,7 @@ static enum status lose(struct feat_redis_conn *c, const char *why) {
     if (c->backoff_us > BACKOFF_MAX_US)
         c->backoff_us = BACKOFF_MAX_US;
     c->retry_at_us = clock_mono_us() + c->backoff_us;
-    if (!c->said_away)
+    if (!c->said_away && !c->quiet)
         log_warn("redis", "%s", status_message());
     c->said_away = true;
     return status;
@@ -256,7 +256,7 @@ enum status feat_redis_conn_reach(struct feat_redis_conn *c, const struct feat_r
     c->context->reader->privdata = c;
     c->context->reader->maxbuf = 0;
     TRY(greet(c, conf, script, sha));
-    if (c->said_away)
+    if (c->said_away && !c->quiet)
         log_info("redis", "Redis at %s is back", feat_redis_conn_name(c));
     c->said_away = false;
     c->backoff_us = 0;

@@ -159,7 +159,7 @@ static enum status ask_sentinel(struct feat_redis *r, struct slice address,
     if (!feat_redis_address(address, &host, &port))
         return fail(STATUS_INVALID_ARGUMENT, "'%.*s' is no address", SLICE_ARG(address));
     struct feat_redis_conn *c = feat_redis_conn_new(host, port);
-    c->said_away = true; /* one of several */
+    c->quiet = true;
     enum status status = feat_redis_conn_reach(c, &conf, NULL, NULL, &made);
     if (status == STATUS_OK)
         status = feat_redis_conn_ask(c, &r->scratch, words, 3, &reply);

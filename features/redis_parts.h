@@ -13,6 +13,7 @@ struct feat_redis_conn {
     struct redisContext *context; /* NULL: not connected */
     struct arena *replies;        /* of the reply being read */
     int64_t retry_at_us, backoff_us;
+    bool quiet;             /* one of several: its coming and going is not worth a line */
     bool said_away, doomed; /* doomed: to be dropped after the replies under way */
     /* of one round */
     struct buf out;

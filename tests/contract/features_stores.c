@@ -14,8 +14,7 @@ enum { WORLDS = 4, QUERIES = 40, WRITERS = 3, TROUBLES = 6 };
 static struct redis_server server;
 
 static struct feat_store_conf conf_of(const char *prefix) {
-    static const char *address;
-    address = server.address;
+    static const char *address = server.address; /* writers ask for it at once: never written */
     return (struct feat_store_conf){.kind = FEAT_STORE_REDIS,
                                     .redis = {.addresses = {&address, 1},
                                               .master = "",
@@ -294,7 +293,7 @@ static void write_all(struct writer *me, struct feat_state *s) {
     int next[PARTITIONS];
     struct rng rng;
     rng_init(&rng, me->seed);
-    bool reposition = true, left = true;
+    bool reposition = true, left = true, asked = false;
     while (left && me->failed[0] == '\0') {
         const struct feat_applied *at = NULL;
         int n = 0, k = 0;
@@ -317,15 +316,17 @@ static void write_all(struct writer *me, struct feat_state *s) {
             if (me->mine[i] && next[i] < PER_PARTITION)
                 batch[k++] = me->w->events[i * PER_PARTITION + next[i]++];
         }
-        bool last = k == 0 && atomic_load(&stopping); /* one more look after that */
         if (k == 0)
-            clock_sleep_ms(last ? 300 : 5);
-        left = !last;
+            clock_sleep_ms(5);
+        bool last = k == 0 && atomic_load(&stopping);
         enum status status = feat_state_apply(s, batch, k, NULL);
-        reposition = status == STATUS_ABORTED;
-        left |= reposition;
-        me->aborted += reposition;
-        if (status != STATUS_OK && !reposition)
+        me->aborted += status == STATUS_ABORTED;
+        /* an idle look may find the store away and say nothing: at the end the store itself is
+         * asked, until it answers, and only then is there nothing left */
+        left = !(last && asked);
+        asked = last;
+        reposition = status == STATUS_ABORTED || (last && left);
+        if (status != STATUS_OK && status != STATUS_ABORTED)
             snprintf(me->failed, sizeof me->failed, "%s", status_message());
     }
 }

@@ -22,7 +22,7 @@ struct redis_server {
     char folder[64], socket[96], address[128];
     int port;         /* 0: the socket only */
     const char *keep; /* "aof": every write, at once; "rdb": what SAVE saved; NULL: nothing */
-    bool cluster;
+    bool cluster, tcp;
 };
 
 static inline int redis_server_connect(const struct redis_server *s) {
@@ -108,9 +108,9 @@ static inline void redis_server_start(struct redis_server *s) {
         snprintf(s->folder, sizeof s->folder, "/tmp/moerank-redis-XXXXXX");
         CU_ASSERT_PTR_NOT_NULL_FATAL(mkdtemp(s->folder));
         snprintf(s->socket, sizeof s->socket, "%s/redis.sock", s->folder);
-        if (s->cluster)
+        if (s->cluster || s->tcp)
             s->port = redis_server_free_port();
-        if (s->cluster)
+        if (s->port > 0)
             snprintf(s->address, sizeof s->address, "127.0.0.1:%d", s->port);
         else
             snprintf(s->address, sizeof s->address, "unix:%s", s->socket);
