@@ -54,7 +54,7 @@ struct moe_module_terms {
     struct moe_term *terms; /* [n_terms] added in this order */
     int n_terms;
 };
-struct moe_mix {
+struct moe_blend {
     const struct moe_module_terms *modules; /* [n_modules] */
     int n_modules;
     bool sparse;     /* terms of weight 0 are skipped: what stands there may be anything */
@@ -103,7 +103,7 @@ struct moe_kernels {
     void (*standardise)(const float *x, const float *mean, const float *scale, float clip,
                         float *out, int n);
     /* The types of x and out, fp32 or bf16, are the indices. NULL: no such kernel. */
-    void (*mix[2][2])(const struct moe_mix *m, int rows);
+    void (*mix[2][2])(const struct moe_blend *m, int rows);
     void (*half[3])(const struct moe_half *h, int n);
     /* Where there are such tiles. bf16: to nearest even; u8: clamp(round(x * per_unit[i]) + zero)
      */

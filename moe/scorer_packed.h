@@ -51,6 +51,9 @@ struct packed_source {
     struct packed_layer side; /* logits of the gates that read it (and wide): [columns x lanes] */
     size_t at_logits;         /* bytes; [block x logits_stride] */
     size_t logits_stride;     /* floats */
+    /* The same in fp32, of gates that choose: who gets a row should not hang on rounding. */
+    struct packed_layer choice; /* out 0: none */
+    size_t at_choice, choice_stride;
 };
 
 struct packed_expert {
@@ -63,15 +66,17 @@ struct packed_expert {
 enum packed_gate_kind {
     PACKED_ONE,     /* a single expert: weight 1 */
     PACKED_SOFTMAX, /* logits beside the other gates', softmax in registers */
+    PACKED_CHOICE,  /* fp32 logits beside the others', the choice by the gate's own code (mix.h) */
     PACKED_OWN,     /* the gate's own code, by rows in fp32 */
 };
 struct packed_gate {
     enum packed_gate_kind kind;
     int source, n_experts;
-    int logits_at; /* SOFTMAX: column of the source's logits */
+    int logits_at; /* SOFTMAX, CHOICE: column of the source's logits */
     int at;        /* column of the level's weights, a multiple of MOE_LANES */
     const struct moe_gate_use *use;
-    size_t at_route, at_work; /* OWN: bytes; [block x n_experts], what bind() takes */
+    /* CHOICE, OWN: bytes: [block x n_experts], what bind() takes; CHOICE: logits without gaps */
+    size_t at_route, at_work, at_dense;
 };
 struct packed_level {
     struct packed_source *sources;
@@ -134,7 +139,7 @@ struct moe_packed {
     enum moe_precision low, side; /* types of experts; of gates, experts' outputs and towers */
     int rows_max, block;
     bool mixes_rows;
-    struct packed_query query_low, query_side;
+    struct packed_query query_low, query_side, query_choice;
     struct packed_level *levels;
     struct packed_tower *towers;
     int n_levels;

@@ -2,6 +2,7 @@
  * where in the scratch everything stands. The weights are filled in by scorer_packed_fill.c. */
 #include <string.h>
 #include "base/heap.h"
+#include "moe/mix.h"
 #include "moe/scorer_packed.h"
 
 static const char *lacks_gate(const struct moe_gate_use *u) {
@@ -73,7 +74,16 @@ static void shape_sources(struct moe_packed *p, const struct moe_level *l, struc
     }
 }
 
-static enum packed_gate_kind kind_of(const struct moe_gate *g) {
+/* topk, switch and gshard over the model's input: logits, then a choice among them. */
+static bool chooses(const struct moe_gate *g, const struct packed_source *s) {
+    if (g->ops->forward != moe_mix_gate_forward || s->n || g->n_experts == 1)
+        return false;
+    return ((const struct moe_mix_gate *)g->shape)->router.temperature == 1;
+}
+
+static enum packed_gate_kind kind_of(const struct moe_gate *g, const struct packed_source *s) {
+    if (chooses(g, s))
+        return PACKED_CHOICE;
     if (g->ops != &moe_gate_softmax)
         return PACKED_OWN;
     return g->n_experts == 1 ? PACKED_ONE : PACKED_SOFTMAX;
@@ -84,8 +94,14 @@ static void place_own(struct moe_packed *p, struct packed_level *l, struct packe
     struct packed_source *s = &l->sources[g->source];
     struct moe_plan plan = {p->block, 1, false};
     struct moe_work work = {0};
-    if (g->use->gate.ops->bind)
-        g->use->gate.ops->bind(&g->use->gate, &plan, &work);
+    const struct moe_gate *gate = &g->use->gate;
+    struct moe_mix mix;
+    if (g->kind == PACKED_CHOICE)
+        moe_mix_bind(&((const struct moe_mix_gate *)gate->shape)->mix, g->n_experts, &plan, &work,
+                     &mix);
+    else if (gate->ops->bind)
+        gate->ops->bind(gate, &plan, &work);
+    g->at_dense = moe_packed_take(p, (size_t)(p->block * g->n_experts) * sizeof(float));
     g->at_work = moe_packed_take(p, work.used * sizeof(float));
     g->at_route = moe_packed_take(p, (size_t)(p->block * g->n_experts) * sizeof(float));
     l->sparse |= (g->use->gate.flags & MOE_GATE_SPARSE) != 0;
@@ -98,12 +114,13 @@ static void place_own(struct moe_packed *p, struct packed_level *l, struct packe
  */
 static void shape_gates(struct moe_packed *p, const struct moe_level *l, struct packed_level *to) {
     int *lanes = ARENA_ARRAY(&p->arena, int, l->n_sources), weights = 0;
+    int *choices = ARENA_ARRAY(&p->arena, int, l->n_sources);
     to->n_gates = l->n_gates;
     to->gates = ARENA_ARRAY(&p->arena, struct packed_gate, l->n_gates);
     for (int i = 0; i < l->n_gates; i++) {
         const struct moe_gate_use *u = &l->gates[i];
         struct packed_gate *g = &to->gates[i];
-        *g = (struct packed_gate){.kind = kind_of(&u->gate),
+        *g = (struct packed_gate){.kind = kind_of(&u->gate, &to->sources[u->source]),
                                   .source = u->source,
                                   .n_experts = u->gate.n_experts,
                                   .logits_at = lanes[u->source],
@@ -112,7 +129,11 @@ static void shape_gates(struct moe_packed *p, const struct moe_level *l, struct 
         weights += padded(u->gate.n_experts, MOE_LANES);
         if (g->kind == PACKED_SOFTMAX)
             lanes[u->source] += u->gate.n_experts;
-        if (g->kind == PACKED_OWN)
+        if (g->kind == PACKED_CHOICE) {
+            g->logits_at = choices[u->source];
+            choices[u->source] += u->gate.n_experts;
+        }
+        if (g->kind == PACKED_OWN || g->kind == PACKED_CHOICE)
             place_own(p, to, g);
     }
     to->weights_stride = (size_t)weights;
@@ -130,6 +151,9 @@ static void shape_gates(struct moe_packed *p, const struct moe_level *l, struct 
         s->side.in = s->columns;
         s->side.out = lanes[i];
         s->side.act = MOE_ACT_NONE;
+        s->choice = (struct packed_layer){.in = s->columns, .out = choices[i], .act = MOE_ACT_NONE};
+        s->choice_stride = (size_t)padded(choices[i], p->k->nr);
+        s->at_choice = moe_packed_take(p, (size_t)p->block * s->choice_stride * sizeof(float));
         /* a group of 16 is read from any logit on */
         s->logits_stride = (size_t)padded(lanes[i], p->k->nr) + MOE_LANES;
         s->at_logits = moe_packed_take(p, (size_t)p->block * s->logits_stride * sizeof(float));
@@ -283,9 +307,14 @@ static void plan_buffers(struct moe_packed *p) {
 
 /* Columns of the query products: one range per first layer over the input. */
 static void plan_query(struct moe_packed *p) {
-    int low = 0, side = 0, dq = p->m->part[MOE_QUERY];
+    int low = 0, side = 0, choice = 0, dq = p->m->part[MOE_QUERY];
     for (int l = 0; l < p->n_levels; l++) {
         struct packed_level *level = &p->levels[l];
+        for (int i = 0; i < level->n_sources; i++)
+            if (level->sources[i].n == 0 && level->sources[i].choice.out) {
+                level->sources[i].choice.start_at = (size_t)choice;
+                choice += padded(level->sources[i].choice.out, p->k->nr);
+            }
         for (int i = 0; i < level->n_sources; i++)
             if (level->sources[i].n == 0 && level->sources[i].has_side) {
                 level->sources[i].side.start_at = (size_t)side;
@@ -299,6 +328,8 @@ static void plan_query(struct moe_packed *p) {
     }
     p->query_low.columns = dq ? low : 0;
     p->query_side.columns = dq ? side : 0;
+    p->query_choice.columns = dq ? choice : 0;
+    p->query_choice.at = moe_packed_take(p, (size_t)choice * sizeof(float));
     p->at_query = moe_packed_take(p, (size_t)(dq + MOE_LANES) * sizeof(float));
     p->at_query_low = moe_packed_take(p, moe_pack_row_bytes(p->low, padded(dq, MOE_LANES)));
     p->at_query_side = moe_packed_take(p, moe_pack_row_bytes(p->side, padded(dq, MOE_LANES)));

@@ -152,17 +152,17 @@ static void run_expert(const struct packed_run *r, const struct packed_level *le
 
 static void mix_modules(const struct packed_run *r, const struct packed_level *l) {
     const int nr = r->p->k->nr;
-    struct moe_mix m = {.modules = l->modules,
-                        .n_modules = l->n_modules,
-                        .sparse = l->sparse,
-                        .x = r->scratch + l->at_outputs,
-                        .x_stride = (size_t)l->n_experts * l->output_bytes,
-                        .gates = packed_floats(r, l->at_weights),
-                        .gate_stride = l->weights_stride,
-                        .columns = (l->out + nr - 1) / nr * nr,
-                        .out = r->scratch + l->at_sums,
-                        .out_stride = l->sums_stride,
-                        .module_stride = (size_t)r->p->block * l->sums_stride};
+    struct moe_blend m = {.modules = l->modules,
+                          .n_modules = l->n_modules,
+                          .sparse = l->sparse,
+                          .x = r->scratch + l->at_outputs,
+                          .x_stride = (size_t)l->n_experts * l->output_bytes,
+                          .gates = packed_floats(r, l->at_weights),
+                          .gate_stride = l->weights_stride,
+                          .columns = (l->out + nr - 1) / nr * nr,
+                          .out = r->scratch + l->at_sums,
+                          .out_stride = l->sums_stride,
+                          .module_stride = (size_t)r->p->block * l->sums_stride};
     r->p->k->mix[r->p->side][l->sum_type](&m, r->n);
 }
 

@@ -98,46 +98,58 @@ static struct packed_query *query_of(struct moe_packed *p, const struct packed_s
     return s->n == 0 && p->m->part[MOE_QUERY] > 0 ? q : NULL;
 }
 
+/* The logits of a source's gates of one kind, side by side. */
+static void fill_gates(struct filler *f, int level, int at, enum packed_gate_kind kind,
+                       struct packed_layer *l, struct packed_query *q) {
+    struct moe_packed *p = f->p;
+    const struct packed_level *to = &p->levels[level];
+    for (int g = 0; g < to->n_gates; g++) {
+        const struct moe_gate_use *u = to->gates[g].use;
+        const struct moe_layout *y = &u->gate.params;
+        if (u->source != at || to->gates[g].kind != kind)
+            continue;
+        const float *w = moe_params_at(&p->m->params, p->m->params.v, u->tensor, 0);
+        struct part x = {.w = w + y->f[0].at,
+                         .b = y->n > 1 ? w + y->f[1].at : NULL,
+                         .n = u->gate.n_experts,
+                         .at = to->gates[g].logits_at,
+                         .dq = q ? p->m->part[MOE_QUERY] : 0};
+        fill_part(f, l, q, &x);
+    }
+}
+
+static void fill_wide(struct filler *f, struct packed_layer *l, struct packed_query *q) {
+    struct moe_packed *p = f->p;
+    const struct moe_tensor *t = &p->m->params.t[p->m->wide_tensor];
+    const float *w = moe_params_at(&p->m->params, p->m->params.v, p->m->wide_tensor, 0);
+    struct part x = {.w = w + t->layout.f[0].at,
+                     .b = w + t->layout.f[1].at,
+                     .n = p->m->n_tasks,
+                     .at = p->wide_at,
+                     .dq = q ? p->m->part[MOE_QUERY] : 0};
+    fill_part(f, l, q, &x);
+}
+
 static void fill_side(struct filler *f, int level, int at) {
     struct moe_packed *p = f->p;
-    const struct moe_level *from = &p->m->levels[level];
-    struct packed_level *to = &p->levels[level];
-    struct packed_source *s = &to->sources[at];
+    struct packed_source *s = &p->levels[level].sources[at];
+    struct packed_query *q = query_of(p, s, &p->query_side);
+    struct packed_query *qc = query_of(p, s, &p->query_choice);
+    if (s->choice.out) {
+        place(f, &s->choice.w, MOE_FP32, s->columns, s->choice.out);
+        s->choice.start = qc ? NULL : columns_room(f, s->choice.out);
+        if (f->base)
+            fill_gates(f, level, at, PACKED_CHOICE, &s->choice, qc);
+    }
     if (!s->has_side)
         return;
-    struct packed_query *q = query_of(p, s, &p->query_side);
-    int dq = q ? p->m->part[MOE_QUERY] : 0;
     place(f, &s->side.w, p->side, s->columns, s->side.out);
     s->side.start = q ? NULL : columns_room(f, s->side.out);
     if (!f->base)
         return;
-    for (int g = 0; g < to->n_gates; g++) {
-        const struct moe_gate_use *u = &from->gates[g];
-        if (u->source != at || to->gates[g].kind != PACKED_SOFTMAX)
-            continue;
-        const float *w = moe_params_at(&p->m->params, p->m->params.v, u->tensor, 0);
-        const struct moe_layout *y = &u->gate.params;
-        struct part x = {w + y->f[0].at,
-                         y->n > 1 ? w + y->f[1].at : NULL,
-                         u->gate.n_experts,
-                         to->gates[g].logits_at,
-                         dq,
-                         NULL,
-                         NULL};
-        fill_part(f, &s->side, q, &x);
-    }
-    if (level == 0 && p->wide_at >= 0 && s->n == 0) {
-        const struct moe_tensor *t = &p->m->params.t[p->m->wide_tensor];
-        const float *w = moe_params_at(&p->m->params, p->m->params.v, p->m->wide_tensor, 0);
-        struct part x = {w + t->layout.f[0].at,
-                         w + t->layout.f[1].at,
-                         p->m->n_tasks,
-                         p->wide_at,
-                         dq,
-                         NULL,
-                         NULL};
-        fill_part(f, &s->side, q, &x);
-    }
+    fill_gates(f, level, at, PACKED_SOFTMAX, &s->side, q);
+    if (level == 0 && p->wide_at >= 0 && at == p->wide_source)
+        fill_wide(f, &s->side, q);
 }
 
 /* Whether a layer's u8 output can be written by the tile itself. */
@@ -236,6 +248,7 @@ static void walk(struct filler *f) {
     f->query_units = next_units(f, p->m->part[MOE_QUERY]);
     fill_query(f, &p->query_low, p->low);
     fill_query(f, &p->query_side, p->side);
+    fill_query(f, &p->query_choice, MOE_FP32);
     for (int l = 0; l < p->n_levels; l++)
         fill_level(f, l);
     for (int t = 0; t < p->m->n_tasks; t++)

@@ -7,6 +7,7 @@
 #include <assert.h>
 #include <string.h>
 #include "moe/blas.h"
+#include "moe/mix.h"
 #include "moe/scorer_packed_run.h"
 
 const char *moe_packed_stage(enum packed_stage s) {
@@ -40,18 +41,44 @@ static struct moe_rows own_rows(const struct packed_run *r, const struct packed_
     return x;
 }
 
-static void run_own_gate(const struct packed_run *r, const struct packed_level *below,
-                         const struct packed_source *s, const struct packed_gate *g, float *weights,
-                         size_t stride) {
+/* A choice among logits that the packed product made; h: the gate's, with gaps. */
+static void choose(const struct packed_run *r, const struct packed_gate *g, const float *h,
+                   size_t stride, const struct moe_rows *x, struct moe_pass *pass,
+                   struct moe_route *route) {
+    const struct moe_plan plan = {r->p->block, 1, false};
+    const struct moe_mix_conf *conf = &((const struct moe_mix_gate *)g->use->gate.shape)->mix;
+    struct moe_work work = {.base = packed_floats(r, g->at_work)};
+    struct moe_numbers numbers = {.p = &r->p->m->params, .v = r->p->m->params.v};
+    struct moe_mix mix;
+    float *dense = packed_floats(r, g->at_dense);
+    const size_t n = (size_t)g->n_experts;
+    for (size_t i = 0; i < (size_t)r->n; i++)
+        memcpy(dense + i * n, h + i * stride, n * sizeof *dense);
+    moe_mix_bind(conf, g->n_experts, &plan, &work, &mix);
+    moe_mix_forward(conf, g->n_experts, dense, moe_numbers_value(&numbers, g->use->buffer, 0), x,
+                    pass, &mix, route);
+}
+
+/* The whole of a gate in its own code. */
+static void run_own(const struct packed_run *r, const struct packed_gate *g,
+                    const struct moe_rows *x, struct moe_pass *pass, struct moe_route *route) {
     const struct moe_model *m = r->p->m;
     const struct moe_gate *gate = &g->use->gate;
     const struct moe_plan plan = {r->p->block, 1, false};
-    const int start[2] = {0, r->n}, n = g->n_experts;
     struct moe_work work = {.base = packed_floats(r, g->at_work)};
     struct moe_numbers numbers = {.p = &m->params, .v = m->params.v};
     struct moe_gate_io io = {moe_numbers_value(&numbers, g->use->tensor, 0),
                              moe_numbers_value(&numbers, g->use->buffer, 0),
                              gate->ops->bind ? gate->ops->bind(gate, &plan, &work) : NULL};
+    const int was = moe_gemm_set_exact(pass->exact);
+    gate->ops->forward(gate, &io, x, pass, route);
+    moe_gemm_set_exact(was);
+}
+
+static void run_own_gate(const struct packed_run *r, const struct packed_level *below,
+                         const struct packed_source *s, const struct packed_gate *g, float *weights,
+                         size_t stride) {
+    const int start[2] = {0, r->n}, n = g->n_experts;
     struct moe_rows x = own_rows(r, below, s, start);
     struct moe_pass pass = {.exact = !r->p->mixes_rows, .batch = r->batch};
     struct moe_route route = {.kind = MOE_ROUTE_WEIGHTS,
@@ -59,12 +86,24 @@ static void run_own_gate(const struct packed_run *r, const struct packed_level *
                               .n_rows = r->n,
                               .n_groups = 1,
                               .w = packed_floats(r, g->at_route)};
-    const int was = moe_gemm_set_exact(pass.exact);
-    gate->ops->forward(gate, &io, &x, &pass, &route);
-    moe_gemm_set_exact(was);
+    if (g->kind == PACKED_CHOICE)
+        choose(r, g, packed_floats(r, s->at_choice) + g->logits_at, s->choice_stride, &x, &pass,
+               &route);
+    else
+        run_own(r, g, &x, &pass, &route);
     for (int i = 0; i < r->n; i++)
         memcpy(weights + (size_t)i * stride, route.w + (size_t)(i * n),
                (size_t)n * sizeof *weights);
+}
+
+/* fp32 logits of the gates that choose, from the model's input. */
+static void run_choice_logits(const struct packed_run *r, const struct packed_source *s) {
+    struct moe_tile t = moe_packed_tile(r, &s->choice, packed_floats(r, r->p->at_x),
+                                        (size_t)s->columns * sizeof(float), r->p->query_choice.at);
+    t.end = MOE_END_F32;
+    t.out = r->scratch + s->at_choice;
+    t.out_stride = s->choice_stride * sizeof(float);
+    moe_packed_layer(r, &s->choice, &t);
 }
 
 static void run_gates(const struct packed_run *r, const struct packed_level *below,
@@ -74,6 +113,8 @@ static void run_gates(const struct packed_run *r, const struct packed_level *bel
         moe_packed_halves_logits(r);
     for (int i = 0; i < l->n_sources && !kept; i++) {
         const struct packed_source *s = &l->sources[i];
+        if (s->choice.out)
+            run_choice_logits(r, s);
         if (!s->has_side)
             continue;
         struct moe_tile t = moe_packed_tile(r, &s->side, r->scratch + s->at_side, s->side_stride,
@@ -96,6 +137,7 @@ static void run_gates(const struct packed_run *r, const struct packed_level *bel
             r->p->k->softmax(packed_floats(r, s->at_logits) + gate->logits_at, s->logits_stride,
                              weights, l->weights_stride, r->n, gate->n_experts);
             break;
+        case PACKED_CHOICE:
         case PACKED_OWN:
             run_own_gate(r, below, s, gate, weights, l->weights_stride);
             break;
@@ -229,6 +271,7 @@ static void run_query(const struct packed_run *r, const struct moe_batch *b) {
     moe_packed_gather(p, MOE_QUERY, b->query, b->query_ids, 1, x);
     run_query_product(r, &p->query_low, p->low, x, p->at_query_low);
     run_query_product(r, &p->query_side, p->side, x, p->at_query_side);
+    run_query_product(r, &p->query_choice, MOE_FP32, x, 0);
 }
 
 void moe_packed_score(const struct moe_packed *p, const struct moe_batch *b, void *scratch,

@@ -132,6 +132,17 @@ static void put_result(struct bench_score *b, const struct bench_form *f, struct
                 (double)x->stage_ns[s] * 1e-3, 1, "us", 1, NAN, NAN);
 }
 
+/* Stages are timed by the wall, so of several requests each stage's least counts. */
+static void least_stages(struct bench_score *b, const struct bench_form *f, int rows,
+                         int64_t least[PACKED_STAGES]) {
+    for (int i = 0; i < 9; i++) {
+        int64_t ns[PACKED_STAGES] = {0};
+        bench_score_time(b, f, rows, 1, ns);
+        for (int s = 0; s < PACKED_STAGES; s++)
+            least[s] = i == 0 || ns[s] < least[s] ? ns[s] : least[s];
+    }
+}
+
 static void measure_rows(struct bench_score *b, int rows, int rounds, struct arena *a,
                          struct report *r) {
     struct result *all = ARENA_ARRAY(a, struct result, BENCH_FORMS);
@@ -147,7 +158,7 @@ static void measure_rows(struct bench_score *b, int rows, int rounds, struct are
         }
     for (int i = 0; i < BENCH_FORMS; i++)
         if (b->forms[i].p) {
-            bench_score_time(b, &b->forms[i], rows, 1, all[i].stage_ns);
+            least_stages(b, &b->forms[i], rows, all[i].stage_ns);
             put_result(b, &b->forms[i], &all[i], rows, rounds, a, r);
         }
 }

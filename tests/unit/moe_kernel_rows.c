@@ -120,17 +120,17 @@ static void check_mix(const struct moe_kernels *k, int from, int to, bool sparse
         }
     }
     const struct moe_module_terms modules[2] = {{terms, EXPERTS}, {terms + 1, 2}};
-    struct moe_mix m = {.modules = modules,
-                        .n_modules = 2,
-                        .sparse = sparse,
-                        .x = from ? (const void *)xh : x,
-                        .x_stride = EXPERTS * COLUMNS * in,
-                        .gates = gates,
-                        .gate_stride = GATES,
-                        .columns = COLUMNS,
-                        .out = out,
-                        .out_stride = COLUMNS * each,
-                        .module_stride = ROWS * COLUMNS * each};
+    struct moe_blend m = {.modules = modules,
+                          .n_modules = 2,
+                          .sparse = sparse,
+                          .x = from ? (const void *)xh : x,
+                          .x_stride = EXPERTS * COLUMNS * in,
+                          .gates = gates,
+                          .gate_stride = GATES,
+                          .columns = COLUMNS,
+                          .out = out,
+                          .out_stride = COLUMNS * each,
+                          .module_stride = ROWS * COLUMNS * each};
     k->mix[from][to](&m, ROWS);
     int bad = 0;
     for (int i = 0; i < 2 * ROWS * COLUMNS; i++) {
