@@ -13,7 +13,7 @@
 #include "base/rng.h"
 #include "ranker/labels_parts.h"
 
-enum { MARK_POSITIVE = 1, MARK_GIVEN = 2 };
+enum { MARK_POSITIVE = 1, MARK_GIVEN = 2, MARK_ANSWERED = 4 };
 
 struct open_example {
     int64_t time_us;
@@ -38,6 +38,7 @@ struct rk_labels {
     struct map by_id, by_pair; /* -> 1 + number */
     int64_t clock_us;
     int64_t seen;
+    bool as_served;
 
     struct arena names; /* ids of all items met, for negatives */
     struct map known;
@@ -106,8 +107,17 @@ static int draw_negatives(struct rk_labels *l, struct slice *items, int n_shown,
 
 /* ---- closing ---- */
 
+/* How many of the shown rows count: with cascade those down to the last one that was answered. */
+static int rows_examined(const struct rk_labels *l, const struct open_example *x) {
+    int n = x->n_shown;
+    while (l->tasks->examples.cascade && n > 0 &&
+           !(x->marks[(n - 1) * l->tasks->n] & MARK_ANSWERED))
+        n--;
+    return n;
+}
+
 static void write_labels(const struct rk_labels *l, const struct open_example *x, float *labels) {
-    int n_tasks = l->tasks->n;
+    int n_tasks = l->tasks->n, examined = rows_examined(l, x);
     for (int i = 0; i < x->n_rows; i++) {
         for (int t = 0; t < n_tasks; t++) {
             const struct rk_task_rule *rule = &l->tasks->rules[t];
@@ -117,7 +127,7 @@ static void write_labels(const struct rk_labels *l, const struct open_example *x
                 continue;
             }
             int marks = x->marks[i * n_tasks + t];
-            bool counts = !rule->has_given || (marks & MARK_GIVEN);
+            bool counts = i < examined && (!rule->has_given || (marks & MARK_GIVEN));
             *label = counts ? (float)((marks & MARK_POSITIVE) != 0) : NAN;
         }
     }
@@ -136,7 +146,8 @@ static void close_first(struct rk_labels *l) {
     forget(&l->by_id, x->id_key, number);
     for (int i = 0; i < x->n_shown; i++)
         forget(&l->by_pair, hash_mix(x->user_key, x->item_keys[i]), number);
-    if (l->seen++ >= l->tasks->examples.skip) {
+    bool is_one = !l->tasks->examples.cascade || rows_examined(l, x) > 0;
+    if (is_one && l->seen++ >= l->tasks->examples.skip) {
         float *labels = HEAP_ARRAY(float, x->n_rows * l->tasks->n);
         write_labels(l, x, labels);
         moe_examples_add(l->examples, &x->batch, labels, NULL, x->time_us, x->user_key);
@@ -250,6 +261,7 @@ static void open_ranking(struct rk_labels *l, const struct ev_event *e) {
     for (int i = 0; i < e->n_shown; i++)
         items[i] = e->shown[i].item;
     shown_columns(l, e, &request);
+    request.n_placed = l->as_served ? 0 : e->n_shown;
     open_example(l, e, &request, items, e->n_shown);
 }
 
@@ -271,6 +283,7 @@ static void mark(const struct rk_labels *l, struct open_example *x, const struct
         for (int t = 0; t < l->tasks->n; t++) {
             const struct rk_task_rule *rule = &l->tasks->rules[t];
             uint8_t *marks = &x->marks[i * l->tasks->n + t];
+            *marks |= MARK_ANSWERED;
             if (feat_match_event(&rule->positive, e, NULL))
                 *marks |= MARK_POSITIVE;
             if (rule->has_given && feat_match_event(&rule->given, e, NULL))
@@ -291,6 +304,8 @@ static struct open_example *answered(struct rk_labels *l, const struct ev_event 
         return NULL;
     return x;
 }
+
+void rk_labels_as_served(struct rk_labels *l) { l->as_served = true; }
 
 void rk_labels_event(struct rk_labels *l, const struct ev_event *e) {
     const char *from = l->tasks->examples.from;

@@ -7,6 +7,8 @@
  *                           # "ranking": each shown item of each ranking is one
  *       negatives: 4        # items drawn uniformly from those known, added to each example
  *       window: 30m         # how long interactions with it count
+ *       cascade: true       # what was shown below the last answered item was not looked at: it
+ *                           # has no labels, and a list without an answer is no example
  *     tasks:
  *       - {name: like, positive: rating where value >= 4}
  *       - {name: love, positive: rating where value >= 5}
@@ -23,6 +25,7 @@
 struct rk_examples_conf { /* section `examples` */
     const char *from;
     int64_t negatives, window_us, skip, open_max;
+    bool cascade;
 };
 struct rk_tasks {
     struct rk_examples_conf examples;
@@ -42,6 +45,10 @@ enum status rk_tasks_read(const struct node *root, const char *file, struct aren
 struct rk_labels *rk_labels_new(const struct rk_tasks *tasks, struct feat_state *state,
                                 const struct moe_inputs *inputs, uint64_t seed);
 void rk_labels_free(struct rk_labels *l);
+/* From now on rows are as a server would make them, which does not know where an item will be
+ * shown: kind position gives its constant. For judging a model; training gives the true positions.
+ */
+void rk_labels_as_served(struct rk_labels *l);
 /* To be called with each event BEFORE it is applied to the state, in the order of application. */
 void rk_labels_event(struct rk_labels *l, const struct ev_event *e);
 /* Closes all open examples and hands over the examples (caller frees with moe_examples_free). */

@@ -14,6 +14,9 @@ const struct conf_item rk_examples_items[] = {
               "How long after an example its interactions count."),
     CONF_INT(struct rk_examples_conf, skip, "skip", "0", 0, 1e12, "examples",
              "The oldest so many only warm the state up."),
+    CONF_BOOL(struct rk_examples_conf, cascade, "cascade", "false",
+              "Of a ranking, what was shown below the last answered item does not count, and a "
+              "ranking without an answer is no example."),
     CONF_INT(struct rk_examples_conf, open_max, "open_max", "100000", 1, 1e8, "examples",
              "How many wait for their window at a time; beyond it the oldest are closed early."),
     CONF_END};

@@ -253,8 +253,10 @@ enum status evaluate(const struct rk_bundle *b, const struct rk_config *c,
                       moe_model_tasks(b->model), c->file, h.tasks.n);
     if (status == STATUS_OK)
         status = baselines_init(&base, c, &h.tasks, (uint64_t)o->seed, a);
-    if (status == STATUS_OK)
+    if (status == STATUS_OK) {
+        rk_labels_as_served(h.labels);
         status = run(&h, &base, b, o, r);
+    }
     baselines_deinit(&base);
     harvest_deinit(&h);
     return status;

@@ -10,6 +10,11 @@ enum status harvest_init(struct harvest *h, const struct rk_config *c, uint64_t 
     if (!c->plan)
         return fail(STATUS_FAILED_PRECONDITION, "%s: no section 'features'", c->file);
     TRY(rk_tasks_read(c->root, c->file, a, &h->tasks));
+    if (c->plan->mixes_rows && h->tasks.examples.negatives > 0)
+        return fail(STATUS_FAILED_PRECONDITION,
+                    "%s: examples.negatives: sampled items would change what the plan's relative "
+                    "and diversity features compare with; they need negatives: 0",
+                    c->file);
     rk_inputs_from_plan(c->plan, a, &h->inputs);
     h->state = feat_state_new(c->plan);
     h->labels = rk_labels_new(&h->tasks, h->state, &h->inputs, seed);

@@ -13,7 +13,8 @@
 static const char plan[] = "features:\n"
                            "  - {name: seen, kind: count, scope: item, on: any}\n"
                            "  - {name: active, kind: count, scope: user, on: any}\n"
-                           "  - {name: rank_score, kind: number, source: candidate.score}\n";
+                           "  - {name: rank_score, kind: number, source: candidate.score}\n"
+                           "  - {name: place, kind: position, serving: 9}\n";
 
 struct lab {
     struct rk_config *conf;
@@ -169,6 +170,53 @@ static void test_rankings_join_what_answered_them(void) {
     lab_deinit(&l);
 }
 
+/* What stands below the last answered item was not looked at, for any task. */
+static void test_cascade(void) {
+    struct lab l;
+    if (!lab_init(&l,
+                  "examples: {from: ranking, window: 1h, cascade: true}\n"
+                  "tasks: [{name: click, positive: click}, {name: like, positive: like}]\n",
+                  1))
+        return;
+    is_shown(&l, "r1", "u1", 10, "a", "b", "c");
+    is_shown(&l, "r2", "u2", 11, "a", "b", "c"); /* not answered: no example */
+    is_shown(&l, "r3", "u3", 12, "a", "b", "c");
+    does(&l, "click", "u1", "b", 20, "r1");
+    does(&l, "click", "u1", "a", 21, "r1");
+    does(&l, "view", "u3", "c", 22, "r3"); /* an answer, though no task's */
+    struct moe_examples *x = rk_labels_finish(l.labels);
+    CU_ASSERT_EQUAL_FATAL(x->n_rows, 6);
+    CU_ASSERT(label(x, 0, 0) == 1 && label(x, 1, 0) == 1 && isnan(label(x, 2, 0)));
+    CU_ASSERT(label(x, 0, 1) == 0 && label(x, 1, 1) == 0 && isnan(label(x, 2, 1)));
+    for (int i = 3; i < 6; i++)
+        CU_ASSERT_EQUAL(label(x, i, 0), 0);
+    moe_examples_free(x);
+    lab_deinit(&l);
+}
+
+/* Training knows where an item stood, a server does not. */
+static void test_positions(void) {
+    for (int served = 0; served < 2; served++) {
+        struct lab l;
+        if (!lab_init(&l,
+                      "examples: {from: ranking, negatives: 1}\n"
+                      "tasks: [{name: click, positive: click, space: all}]\n",
+                      1))
+            return;
+        if (served)
+            rk_labels_as_served(l.labels);
+        rates(&l, "u", "d", 1, 3);
+        is_shown(&l, "r1", "u1", 10, "a", "b", "c");
+        struct moe_examples *x = rk_labels_finish(l.labels);
+        CU_ASSERT_EQUAL_FATAL(x->n_rows, 4);
+        for (int i = 0; i < 3; i++)
+            CU_ASSERT_EQUAL(cell(&l, x, i, "place"), served ? 9 : i);
+        CU_ASSERT_EQUAL(cell(&l, x, 3, "place"), 9); /* was not shown */
+        moe_examples_free(x);
+        lab_deinit(&l);
+    }
+}
+
 static void test_an_interaction_before_its_ranking_answers_nothing(void) {
     struct lab l;
     if (!lab_init(&l, shop, 1))
@@ -289,8 +337,8 @@ static void test_mistakes_name_the_place(void) {
     }
 }
 
-SUITE("ranker_labels", TEST(test_rows_hold_what_was_known_before),
-      TEST(test_rankings_join_what_answered_them),
+SUITE("ranker_labels", TEST(test_rows_hold_what_was_known_before), TEST(test_cascade),
+      TEST(test_positions), TEST(test_rankings_join_what_answered_them),
       TEST(test_an_interaction_before_its_ranking_answers_nothing),
       TEST(test_negatives_are_known_items_in_open_spaces_only), TEST(test_equal_seeds_draw_equally),
       TEST(test_open_examples_are_bounded), TEST(test_mistakes_name_the_place))
