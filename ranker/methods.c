@@ -100,14 +100,14 @@ static void log_cached(const struct call *c, const struct rpc_rank_request *requ
                        clock_wall_us());
 }
 
-static void keep_in_cache(const struct call *c, const struct rpc_rank_response *response,
-                          struct slice key) {
+static void cache_begin(const struct call *c, const struct rpc_rank_response *response,
+                        struct slice key) {
     struct rpc_rank_response kept = *response;
     kept.request_id = (struct slice){NULL, 0};
     kept.cached = true;
     buf_clear(&c->w->scratch);
     rpc_encode_rank_response(&kept, &c->w->scratch);
-    rk_cache_put(c->w->cache, key, buf_slice(&c->w->scratch));
+    rk_cache_put_begin(c->w->cache, key, buf_slice(&c->w->scratch));
 }
 
 static enum status rank_with(const struct call *c, const struct rk_bundle *b,
@@ -126,11 +126,13 @@ static enum status rank_with(const struct call *c, const struct rk_bundle *b,
     struct rpc_rank_response response;
     struct rk_seen seen;
     TRY(rk_rank(b, c->m->c.state, &c->w->rank, request, &response, &seen));
+    if (cached)
+        cache_begin(c, &response, key);
     buf_clear(&c->w->reply);
     rpc_encode_rank_response(&response, &c->w->reply);
     reply(c);
     if (cached)
-        keep_in_cache(c, &response, key);
+        rk_cache_put_end(c->w->cache);
     if (c->m->c.log)
         rk_request_log_add(c->m->c.log, c->a, &c->w->scratch, request, &response, &seen,
                            clock_wall_us());

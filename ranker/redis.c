@@ -83,12 +83,22 @@ static enum status reach(struct rk_redis *r) {
     return STATUS_OK;
 }
 
-static enum status ask(struct rk_redis *r, int n, const char **words, const size_t *sizes,
-                       redisReply **out) {
+static enum status send_words(struct rk_redis *r, int n, const char **words, const size_t *sizes) {
     TRY(reach(r));
-    redisReply *reply = redisCommandArgv(r->context, n, words, sizes);
-    if (!reply)
+    int done = 0;
+    if (redisAppendCommandArgv(r->context, n, words, sizes) != REDIS_OK)
         return lose(r, why_lost(r->context));
+    while (!done)
+        if (redisBufferWrite(r->context, &done) != REDIS_OK)
+            return lose(r, why_lost(r->context));
+    return STATUS_OK;
+}
+
+static enum status hear(struct rk_redis *r, redisReply **out) {
+    void *got = NULL;
+    if (redisGetReply(r->context, &got) != REDIS_OK || !got)
+        return lose(r, why_lost(r->context));
+    redisReply *reply = got;
     if (reply->type == REDIS_REPLY_ERROR) { /* the connection is fine, the command is not */
         enum status status =
             fail(STATUS_UNAVAILABLE, "Redis at %s: %s", where(r), reply->str ? reply->str : "?");
@@ -108,7 +118,8 @@ enum status rk_redis_get(struct rk_redis *r, struct arena *a, struct slice key,
     const char *words[] = {"GET", key.p};
     const size_t sizes[] = {3, key.n};
     redisReply *reply = NULL;
-    TRY(ask(r, 2, words, sizes, &reply));
+    TRY(send_words(r, 2, words, sizes));
+    TRY(hear(r, &reply));
     bool found = reply->type == REDIS_REPLY_STRING;
     if (found)
         *value = arena_dup(a, (struct slice){reply->str, (size_t)reply->len});
@@ -116,13 +127,23 @@ enum status rk_redis_get(struct rk_redis *r, struct arena *a, struct slice key,
     return found ? STATUS_OK : fail(STATUS_NOT_FOUND, "no such key");
 }
 
-enum status rk_redis_set(struct rk_redis *r, struct slice key, struct slice value, int64_t ttl_us) {
+enum status rk_redis_set_begin(struct rk_redis *r, struct slice key, struct slice value,
+                               int64_t ttl_us) {
     char ttl[24];
     int n = snprintf(ttl, sizeof ttl, "%lld", (long long)(ttl_us < 1000 ? 1 : ttl_us / 1000));
     const char *words[] = {"SET", key.p, value.p, "PX", ttl};
     const size_t sizes[] = {3, key.n, value.n, 2, (size_t)n};
+    return send_words(r, 5, words, sizes);
+}
+
+enum status rk_redis_set_end(struct rk_redis *r) {
     redisReply *reply = NULL;
-    TRY(ask(r, 5, words, sizes, &reply));
+    TRY(hear(r, &reply));
     freeReplyObject(reply);
     return STATUS_OK;
+}
+
+enum status rk_redis_set(struct rk_redis *r, struct slice key, struct slice value, int64_t ttl_us) {
+    TRY(rk_redis_set_begin(r, key, value, ttl_us));
+    return rk_redis_set_end(r);
 }

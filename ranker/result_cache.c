@@ -9,6 +9,7 @@
 struct rk_cache {
     const struct rk_config *conf;
     struct rk_redis *redis;
+    bool putting; /* between begin and end */
 };
 
 struct rk_cache *rk_cache_new(const struct rk_config *c) {
@@ -55,7 +56,14 @@ bool rk_cache_get(struct rk_cache *c, struct arena *a, struct slice key, struct 
     return status == STATUS_OK;
 }
 
-void rk_cache_put(struct rk_cache *c, struct slice key, struct slice value) {
-    if (rk_redis_set(c->redis, key, value, c->conf->cache.ttl_us) != STATUS_OK)
+void rk_cache_put_begin(struct rk_cache *c, struct slice key, struct slice value) {
+    c->putting = rk_redis_set_begin(c->redis, key, value, c->conf->cache.ttl_us) == STATUS_OK;
+    if (!c->putting)
         metric_add(METRIC_CACHE_ERRORS, 1);
+}
+
+void rk_cache_put_end(struct rk_cache *c) {
+    if (c->putting && rk_redis_set_end(c->redis) != STATUS_OK)
+        metric_add(METRIC_CACHE_ERRORS, 1);
+    c->putting = false;
 }

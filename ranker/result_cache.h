@@ -19,4 +19,7 @@ struct slice rk_cache_key(const struct rk_cache *c, struct arena *a, struct buf 
                           const struct rpc_rank_request *request);
 /* False: not there, or Redis is away; counted. */
 bool rk_cache_get(struct rk_cache *c, struct arena *a, struct slice key, struct slice *value);
-void rk_cache_put(struct rk_cache *c, struct slice key, struct slice value);
+/* Begin, then answer, then end: nobody waits for Redis to confirm, and yet whoever has the answer
+ * and asks again finds it. A failure is counted, never told. */
+void rk_cache_put_begin(struct rk_cache *c, struct slice key, struct slice value);
+void rk_cache_put_end(struct rk_cache *c);

@@ -160,6 +160,12 @@ class ServiceTest(unittest.TestCase):
         self.assertEqual(metrics["moerank_events_applied_total"], EVENTS + 1)
         self.assertEqual(metrics["moerank_ingest_lag_events"], 0)
 
+    def test_an_answer_asked_for_again_at_once_is_cached(self):
+        server = self.server()
+        for first in range(40):  # whichever worker answers, and however soon
+            self.assertFalse(server.rank(user="u4", items=ITEM_IDS[first:], now_us=NOW_US).cached)
+            self.assertTrue(server.rank(user="u4", items=ITEM_IDS[first:], now_us=NOW_US).cached)
+
     def test_feedback_moves_what_is_recommended(self):
         server = self.server()
         before = server.recommend(user="u3", n=10)

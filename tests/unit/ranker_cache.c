@@ -125,7 +125,8 @@ static void test_keeps_and_finds(void) {
     metric_reset(METRIC_CACHE_HITS);
     metric_reset(METRIC_CACHE_MISSES);
     CU_ASSERT_FALSE(rk_cache_get(c, &a, SLICE_LIT("k1"), &value));
-    rk_cache_put(c, SLICE_LIT("k1"), SLICE_LIT("v\0v"));
+    rk_cache_put_begin(c, SLICE_LIT("k1"), SLICE_LIT("v\0v"));
+    rk_cache_put_end(c);
     CU_ASSERT_TRUE(rk_cache_get(c, &a, SLICE_LIT("k1"), &value));
     CU_ASSERT(slice_equal(value, SLICE_LIT("v\0v")));
     CU_ASSERT_FALSE(rk_cache_get(c, &a, SLICE_LIT("k2"), &value));
@@ -238,7 +239,8 @@ static void test_no_server(void) {
     struct slice value;
     metric_reset(METRIC_CACHE_ERRORS);
     CU_ASSERT_FALSE(rk_cache_get(c, &a, SLICE_LIT("k"), &value));
-    rk_cache_put(c, SLICE_LIT("k"), SLICE_LIT("v"));
+    rk_cache_put_begin(c, SLICE_LIT("k"), SLICE_LIT("v"));
+    rk_cache_put_end(c);
     CU_ASSERT_EQUAL(metric_value(METRIC_CACHE_ERRORS), 2);
     rk_cache_free(c);
     arena_deinit(&a);
