@@ -26,8 +26,10 @@ struct moe_item_cache {
     struct state *state;    /* [sets x WAYS] */
     char *rows;             /* [sets x WAYS x row_bytes] */
     size_t mapped;
-    _Atomic uint64_t hits, misses, evictions;
+    _Atomic uint64_t hits, misses, evictions, kept;
 };
+
+_Static_assert(sizeof(struct state) == sizeof(uint64_t), "one word a way");
 
 struct moe_item_cache *moe_item_cache_new(size_t bytes, size_t row_bytes) {
     assert(row_bytes % 64 == 0);
@@ -37,18 +39,19 @@ struct moe_item_cache *moe_item_cache_new(size_t bytes, size_t row_bytes) {
     c->sets = bytes / set_bytes ? bytes / set_bytes : 1;
     if (c->sets > UINT32_MAX / WAYS)
         c->sets = UINT32_MAX / WAYS;
-    c->tags = heap_alloc_aligned(c->sets * WAYS * sizeof *c->tags);
-    c->state = heap_alloc_aligned(c->sets * WAYS * sizeof *c->state);
     /* untouched pages cost nothing, so a generous budget is not spent before it is needed */
-    c->mapped = c->sets * WAYS * row_bytes;
-    c->rows = mmap(NULL, c->mapped, PROT_READ | PROT_WRITE,
-                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (c->rows == MAP_FAILED) { /* as if the heap were exhausted: with nothing cached */
-        c->rows = NULL;
+    const size_t rows = c->sets * WAYS * row_bytes, words = c->sets * WAYS * sizeof *c->tags;
+    c->mapped = rows + 2 * words;
+    char *base = mmap(NULL, c->mapped, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (base == MAP_FAILED) { /* as if the heap were exhausted: with nothing cached */
         c->sets = 0;
         return c;
     }
-    madvise(c->rows, c->mapped, MADV_HUGEPAGE);
+    madvise(base, c->mapped, MADV_HUGEPAGE);
+    c->rows = base;
+    c->tags = (_Atomic uint64_t *)(void *)(base + rows);
+    c->state = (struct state *)(void *)(base + rows + words);
     return c;
 }
 
@@ -57,8 +60,6 @@ void moe_item_cache_free(struct moe_item_cache *c) {
         return;
     if (c->rows)
         munmap(c->rows, c->mapped);
-    heap_free(c->tags);
-    heap_free(c->state);
     heap_free(c);
 }
 
@@ -143,6 +144,8 @@ void moe_item_cache_put(struct moe_item_cache *c, uint64_t key, const char *row)
     const size_t at = set + (size_t)w;
     if (atomic_load_explicit(&c->tags[at], memory_order_relaxed))
         atomic_fetch_add_explicit(&c->evictions, 1, memory_order_relaxed);
+    else
+        atomic_fetch_add_explicit(&c->kept, 1, memory_order_relaxed);
     atomic_store_explicit(&c->tags[at], 0, memory_order_release);
     memcpy(c->rows + at * c->row_bytes, row, c->row_bytes);
     atomic_store_explicit(&c->state[at].recent, 1, memory_order_relaxed);
@@ -160,6 +163,7 @@ struct moe_item_cache_stats moe_item_cache_read(const struct moe_item_cache *c) 
         .hits = atomic_load_explicit(&c->hits, memory_order_relaxed),
         .misses = atomic_load_explicit(&c->misses, memory_order_relaxed),
         .evictions = atomic_load_explicit(&c->evictions, memory_order_relaxed),
+        .kept = atomic_load_explicit(&c->kept, memory_order_relaxed),
         .rows = c->sets * WAYS,
         .row_bytes = c->row_bytes,
         .bytes = c->sets * WAYS * (c->row_bytes + sizeof *c->tags + sizeof *c->state)};

@@ -26,7 +26,7 @@ void moe_item_cache_put(struct moe_item_cache *c, uint64_t key, const char *row)
 
 struct moe_item_cache_stats {
     uint64_t hits, misses, evictions; /* since the start */
-    uint64_t rows;                    /* places */
+    uint64_t kept, rows;              /* places taken; places */
     size_t row_bytes, bytes;
 };
 /* Hits and misses are counted by who asks, once for many. */

@@ -60,6 +60,9 @@ size_t moe_scorer_scratch_bytes(const struct moe_scorer *s) {
     return s->ops->scratch_bytes(s->state);
 }
 const char *moe_scorer_path(const struct moe_scorer *s) { return s->ops->label(s->state); }
+const struct moe_item_cache *moe_scorer_cache(const struct moe_scorer *s) {
+    return s->ops->cache ? s->ops->cache(s->state) : NULL;
+}
 void moe_scorer_score(const struct moe_scorer *s, const struct moe_batch *b, void *scratch,
                       float *probabilities) {
     s->ops->score(s->state, b, scratch, probabilities);

@@ -26,6 +26,9 @@ size_t moe_scorer_scratch_bytes(const struct moe_scorer *s);
 void moe_scorer_score(const struct moe_scorer *s, const struct moe_batch *b, void *scratch,
                       float *probabilities);
 const char *moe_scorer_path(const struct moe_scorer *s); /* "avx512-fp32", "reference-fp32", ... */
+struct moe_item_cache;
+/* The item halves it keeps (item_cache.h); NULL: none. */
+const struct moe_item_cache *moe_scorer_cache(const struct moe_scorer *s);
 
 /* Gate weights of one row of the request: weights [n_experts] of gate `gate`. Names live as long
  * as the model. Not a hot path; computed on the reference path. */

@@ -31,7 +31,7 @@ static enum status packed_open(const struct moe_model *m, const struct moe_score
     arena_deinit(&a);
     TRY(status);
     if (conf->cache_bytes && moe_packed_keep_halves(p, conf->cache_bytes) != STATUS_OK)
-        log_info("scorer", "%s; going without", status_message());
+        log_debug("scorer", "%s; going without", status_message());
     struct path *s = HEAP_NEW(struct path);
     s->p = p;
     snprintf(s->label, sizeof s->label, "%s-%s", p->k->name, moe_precision_word(conf->precision));
@@ -56,6 +56,10 @@ static void packed_score(const void *state, const struct moe_batch *b, void *scr
     moe_packed_score(((const struct path *)state)->p, b, scratch, probabilities, NULL);
 }
 
+static const struct moe_item_cache *packed_cache(const void *state) {
+    return ((const struct path *)state)->p->halves.cache;
+}
+
 const struct moe_scorer_path_ops moe_scorer_path_packed = {
     .name = "packed",
     .open = packed_open,
@@ -63,4 +67,5 @@ const struct moe_scorer_path_ops moe_scorer_path_packed = {
     .label = packed_label,
     .scratch_bytes = packed_scratch_bytes,
     .score = packed_score,
+    .cache = packed_cache,
 };

@@ -14,6 +14,7 @@ struct moe_scorer_path_ops {
     size_t (*scratch_bytes)(const void *state);
     void (*score)(const void *state, const struct moe_batch *b, void *scratch,
                   float *probabilities);
+    const struct moe_item_cache *(*cache)(const void *state); /* NULL: this way keeps nothing */
 };
 
 #define SCORER_PATH(name) extern const struct moe_scorer_path_ops moe_scorer_path_##name;

@@ -3,6 +3,8 @@
  * means something else would rank quietly and wrongly. */
 #include <assert.h>
 #include "base/heap.h"
+#include "base/log.h"
+#include "base/metric.h"
 #include "ranker/rank.h"
 
 #define REMEDY "train again, or serve it with the settings it was trained with"
@@ -116,7 +118,24 @@ static enum status read_weights(struct rk_bundle *b, const struct rk_config *c) 
     return STATUS_OK;
 }
 
+static struct moe_item_cache_stats count(struct rk_bundle *b) {
+    const struct moe_item_cache *cache = b->scorer ? moe_scorer_cache(b->scorer) : NULL;
+    if (!cache)
+        return b->told;
+    const struct moe_item_cache_stats now = moe_item_cache_read(cache);
+    metric_add(METRIC_ITEM_CACHE_HITS, now.hits - b->told.hits);
+    metric_add(METRIC_ITEM_CACHE_MISSES, now.misses - b->told.misses);
+    metric_add(METRIC_ITEM_CACHE_EVICTIONS, now.evictions - b->told.evictions);
+    return b->told = now;
+}
+
+void rk_bundle_tell(struct rk_bundle *b) {
+    const struct moe_item_cache_stats now = count(b);
+    metric_set(METRIC_ITEM_CACHE_BYTES, (int64_t)(now.kept * now.row_bytes));
+}
+
 static void free_contents(struct rk_bundle *b) {
+    count(b);
     moe_scorer_free(b->scorer);
     moe_model_free(b->model);
     heap_free(b->task_weight);
@@ -125,12 +144,26 @@ static void free_contents(struct rk_bundle *b) {
     b->task_weight = NULL;
 }
 
+/* A candidate's half is kept by its numbers and ids. Where some of them hang on the user, or were
+ * given with the request, hardly any half would be met again. */
+static size_t cache_bytes(const struct feat_plan *plan, const struct rk_config *c) {
+    for (int i = 0; i < plan->n_features && c->serving.cache_bytes; i++) {
+        const struct feat *f = plan->features[i];
+        if (f->side == FEAT_CROSS && f->n_columns + f->n_slots > 0) {
+            log_debug("serve", "no item cache: feature '%s' is not the item's alone", f->name);
+            return 0;
+        }
+    }
+    return (size_t)c->serving.cache_bytes;
+}
+
 static enum status fill(struct rk_bundle *b, const struct rk_config *c) {
     TRY(check_inputs(b->model, b->plan));
     TRY(read_weights(b, c));
     int64_t pool = c->nearline.pool_max;
     b->rows_max = (int)(c->grpc.items_max > pool ? c->grpc.items_max : pool);
-    const struct moe_scorer_conf conf = {(enum moe_precision)c->serving.precision, b->rows_max};
+    const struct moe_scorer_conf conf = {(enum moe_precision)c->serving.precision, b->rows_max,
+                                         cache_bytes(b->plan, c)};
     return moe_scorer_new(b->model, &conf, &b->scorer);
 }
 

@@ -131,6 +131,10 @@ static const struct conf_item serving_items[] = {
                 "Model file (safetensors). Empty: none; Rank is refused."),
     CONF_ENUM(struct rk_model_conf, precision, "precision", "fp32", "fp32|bf16|int8",
               "Of the packed weights."),
+    CONF_BYTES(struct rk_model_conf, cache_bytes, "item_cache", "256MiB", 0, 1ull << 40,
+               "Budget of the candidate halves of the first layers, kept by item; taken as it is "
+               "needed. Left out, and logged, where features hang on user and item together. "
+               "0: off."),
     CONF_BOOL(struct rk_model_conf, watch, "watch", "true",
               "Serve a new file at `path` as soon as it is there; one that does not fit is left."),
     CONF_END};

@@ -54,6 +54,7 @@ struct rk_state_conf {
 struct rk_model_conf {
     const char *path;
     int precision;
+    int64_t cache_bytes; /* of item halves; 0: none */
     bool watch;
 };
 struct rk_log_conf {

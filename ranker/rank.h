@@ -3,6 +3,7 @@
 #pragma once
 #include <stdatomic.h>
 #include "features/state.h"
+#include "moe/item_cache.h"
 #include "moe/scorer.h"
 #include "proto/rpc.h"
 #include "ranker/config.h"
@@ -16,6 +17,7 @@ struct rk_bundle {
     int n_tasks;
     int combine; /* enum rk_combine */
     int rows_max;
+    struct moe_item_cache_stats told; /* of the item cache, that metrics have already */
     atomic_int refs;
     bool published;         /* the slot's: it frees this struct, not the last release */
     struct rk_bundle *next; /* the slot's */
@@ -30,6 +32,9 @@ enum status rk_bundle_open(const char *path, const struct feat_plan *plan,
 enum status rk_bundle_new(struct moe_model *model, const char *name, const struct feat_plan *plan,
                           const struct rk_config *c, struct rk_bundle **out);
 void rk_bundle_release(struct rk_bundle *b);
+/* Adds what the item cache did since the last time to the metrics; the last release does it too.
+ * One thread. */
+void rk_bundle_tell(struct rk_bundle *b);
 
 /* Per worker. */
 struct rk_worker {

@@ -51,8 +51,10 @@ enum status rk_service_reload(struct rk_service *s) {
     if (!*path)
         return fail(STATUS_FAILED_PRECONDITION, "serving.path is empty: there is no model to load");
     TRY(rk_bundle_open(path, s->conf->plan, s->conf, &b));
-    log_info("serve", "model %s of %s, scored by %s", moe_model_version(b->model), path,
-             moe_scorer_path(b->scorer));
+    const struct moe_item_cache *cache = moe_scorer_cache(b->scorer);
+    log_info("serve", "model %s of %s, scored by %s, keeping at most %llu items",
+             moe_model_version(b->model), path, moe_scorer_path(b->scorer),
+             cache ? (unsigned long long)moe_item_cache_read(cache).rows : 0);
     rk_model_publish(&s->slot, b);
     return STATUS_OK;
 }
@@ -108,10 +110,19 @@ static void *ingest(void *arg) {
     return NULL;
 }
 
+static void tell_cache(struct rk_service *s) {
+    struct rk_bundle *b = rk_model_acquire(&s->slot);
+    if (!b)
+        return;
+    rk_bundle_tell(b);
+    rk_bundle_release(b);
+}
+
 static void *tick(void *arg) {
     struct rk_service *s = arg;
     for (int i = 0; !atomic_load(&s->stopping); i++) {
         metric_set(METRIC_QUEUE_DEPTH, (int64_t)rk_rpc_server_depth(s->server));
+        tell_cache(s);
         if (i % (1000 / TICK_MS) == 0)
             watch_model(s);
         clock_sleep_ms(TICK_MS);

@@ -13,6 +13,11 @@
 #define LAB_ITEMS  40
 #define LAB_NOW    (LAB_START + INT64_C(3600) * 1000000)
 
+/* A column of the request. A test may define it away: without, all candidate columns are items'. */
+#ifndef LAB_CROSS
+#define LAB_CROSS "  - {name: score, kind: number, source: candidate.score}\n"
+#endif
+
 static const char lab_yaml[] =
     "features:\n"
     "  - {name: active, kind: count, scope: user, on: rating, scale: log}\n"
@@ -20,8 +25,7 @@ static const char lab_yaml[] =
     "  - {name: item, kind: category, source: item.id, hash: 64, embed: 4, table: item}\n"
     "  - {name: liked, kind: rate, scope: item, top: rating where value >= 4, bottom: rating,"
     " prior_weight: 5}\n"
-    "  - {name: rated, kind: last_n, on: rating, n: 5, embed: true, table: item}\n"
-    "  - {name: score, kind: number, source: candidate.score}\n"
+    "  - {name: rated, kind: last_n, on: rating, n: 5, embed: true, table: item}\n" LAB_CROSS
     "examples: {from: rating}\n"
     "tasks:\n"
     "  - {name: like, positive: rating where value >= 4}\n"
