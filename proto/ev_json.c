@@ -5,8 +5,12 @@
  * and protobuf's JSON of moerank.v1.Event, with a nested body,
  *     {"id":"k1","eventTimeUs":"1700000000000000","interaction":{"user":"u1",...}}
  * One is written: the flat form with event_time_us. Keys nobody knows are skipped, as protobuf
- * skips fields; null is the same as leaving out; a key given twice is an error, in both forms. */
+ * skips fields; null is the same as leaving out; a key given twice is an error, in both forms.
+ *
+ * Plain lines of the flat form are read by ev_json_quick.c; this file reads all others, by a tree,
+ * and finds what is wrong with the wrong ones. */
 #include <math.h>
+#include "base/iso.h"
 #include "base/node.h"
 #include "proto/wire.h"
 
@@ -85,7 +89,7 @@ static bool whole_number(struct slice s, int64_t *out) {
 }
 
 /* A number or a string of digits; `unit_us` microseconds each. Only milliseconds may have
- * fractions, and 1.7e12 is whole. */
+ * fractions, and 1.7e12 is whole; and in their place ISO 8601 may stand. */
 static enum status time_of(const struct node *n, const char *what, int64_t unit_us, int64_t *out) {
     int64_t v;
     if (n->type != NODE_NUMBER && n->type != NODE_STRING)
@@ -96,10 +100,13 @@ static enum status time_of(const struct node *n, const char *what, int64_t unit_
                         SLICE_ARG(n->text));
         return STATUS_OK;
     }
+    int ahead_s;
+    if (n->type == NODE_STRING && unit_us == 1000 && iso_parse(n->text, out, &ahead_s))
+        return STATUS_OK;
     double us = n->number * (double)unit_us;
     if (n->type == NODE_STRING || fabs(us) > 9e18 || (unit_us == 1 && us != floor(us)))
-        return fail(STATUS_INVALID_ARGUMENT, "%s must be a whole number (got '%.*s')", what,
-                    SLICE_ARG(n->text));
+        return fail(STATUS_INVALID_ARGUMENT, "%s must be a whole number%s (got '%.*s')", what,
+                    unit_us == 1000 ? " of milliseconds or ISO 8601" : "", SLICE_ARG(n->text));
     *out = llround(us);
     return STATUS_OK;
 }
@@ -269,10 +276,7 @@ static void drop_strangers(struct ev_event *e) {
     }
 }
 
-enum status ev_decode_json(struct arena *a, struct slice line, struct ev_event *out) {
-    if (line.n > EV_BYTES_MAX)
-        return fail(STATUS_INVALID_ARGUMENT, "event is %zu bytes long (at most %d)", line.n,
-                    EV_BYTES_MAX);
+enum status ev_json_by_tree(struct arena *a, struct slice line, struct ev_event *out) {
     struct node *root;
     if (node_parse_json(a, line, "event", &root) != STATUS_OK)
         return fail(STATUS_DATA_LOSS, "%s", status_message());
@@ -280,8 +284,19 @@ enum status ev_decode_json(struct arena *a, struct slice line, struct ev_event *
         return wrong_type("event", "map", root);
     struct reader r = {.a = a};
     TRY(read_event(&r, root));
-    drop_strangers(&r.e);
-    TRY(ev_check(&r.e));
     *out = r.e;
+    return STATUS_OK;
+}
+
+enum status ev_decode_json(struct arena *a, struct slice line, struct ev_event *out) {
+    struct ev_event e;
+    if (line.n > EV_BYTES_MAX)
+        return fail(STATUS_INVALID_ARGUMENT, "event is %zu bytes long (at most %d)", line.n,
+                    EV_BYTES_MAX);
+    if (!ev_json_quick(a, line, &e))
+        TRY(ev_json_by_tree(a, line, &e));
+    drop_strangers(&e);
+    TRY(ev_check(&e));
+    *out = e;
     return STATUS_OK;
 }

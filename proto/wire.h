@@ -31,6 +31,12 @@ struct node;
 enum status ev_json_fields(struct arena *a, const struct node *list, const struct ev_field **out,
                            int *n_out);
 
+/* One line of JSON into an event that is not yet checked. By the tree: any form; errors as
+ * ev_decode_json's. Quick: plain lines of the flat form, whose strings then borrow from the line;
+ * false of all others, which says nothing about them. */
+enum status ev_json_by_tree(struct arena *a, struct slice line, struct ev_event *out);
+bool ev_json_quick(struct arena *a, struct slice line, struct ev_event *out);
+
 /* ---- checking ---- */
 
 /* Where a value stands, for messages: "id", "items[3].item", "value[3]". Without `list` the leaf

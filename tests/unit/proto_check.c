@@ -271,14 +271,17 @@ static void test_json_syntax(void) {
 static void test_json_types(void) {
     refused_user("\"timestamp\":true", "timestamp must be a number (got bool)");
     refused_user("\"timestamp\":\"yesterday\"",
-                 "timestamp must be a whole number (got 'yesterday')");
-    refused_user("\"timestamp\":1e300", "timestamp must be a whole number (got '1e300')");
+                 "timestamp must be a whole number of milliseconds or ISO 8601 (got 'yesterday')");
+    refused_user("\"timestamp\":1e300",
+                 "timestamp must be a whole number of milliseconds or ISO 8601 (got '1e300')");
     refused_user("\"timestamp\":999999999999999999", "timestamp is out of range");
     refused_user("\"event_time_us\":9223372036854775808", "must be a whole number");
     refused_user("\"event_time_us\":-9223372036854775808",
                  "event_time_us must be > 0 (got -9223372036854775808)");
-    refused_user("\"timestamp\":\"\"", "timestamp must be a whole number (got '')");
-    refused_user("\"timestamp\":\"-\"", "timestamp must be a whole number (got '-')");
+    refused_user("\"timestamp\":\"\"",
+                 "timestamp must be a whole number of milliseconds or ISO 8601 (got '')");
+    refused_user("\"timestamp\":\"-\"",
+                 "timestamp must be a whole number of milliseconds or ISO 8601 (got '-')");
     refused_user("\"timestamp\":\"-1\"", "event_time_us must be > 0 (got -1000)");
     refused_user("\"event_time_us\":1.5", "event_time_us must be a whole number (got '1.5')");
     refused_user("\"event_time_us\":1,\"arrival_time_us\":\"x\"",
