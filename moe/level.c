@@ -2,6 +2,7 @@
  * list read from the bottom. All layer kinds are descriptions run by this file. */
 #include "moe/level.h"
 #include <string.h>
+#include "moe/mute.h"
 #include "moe/route.h"
 #include "moe/vec.h"
 
@@ -117,6 +118,8 @@ void moe_level_forward(const struct moe_level *l, const struct moe_numbers *n,
         s->route[i].n_rows = x->n_rows;
         s->route[i].n_groups = x->n_groups;
         u->gate.ops->forward(&u->gate, &io, &s->x[u->source], pass, &s->route[i]);
+        if (pass->mute && pass->mute->level == l)
+            moe_mute_route(pass->mute, u, &s->route[i]);
     }
     moe_route_forward(l, n, s->x, s->route, s->routes, pass, s->out);
 }

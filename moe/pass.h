@@ -5,6 +5,7 @@
 #include "base/rng.h"
 #include "moe/batch.h"
 
+struct moe_mute;
 struct moe_pass {
     bool training;
     bool exact;      /* serving: a row's result is bit-equal whatever rows are near it */
@@ -15,7 +16,8 @@ struct moe_pass {
     const struct moe_batch *batch; /* raw ids, for gates that hash; may be NULL in tests */
     double *task_squares; /* training: [n_tasks] the backward pass adds the sum of squares of each
                            * task's gradient where its tower begins; NULL: nobody asks */
-    double aux;           /* sum of auxiliary losses; forward passes add to it */
+    const struct moe_mute *mute; /* an expert left out (mute.h); NULL: none */
+    double aux;                  /* sum of auxiliary losses; forward passes add to it */
 };
 
 /* Sizes that a run's scratch is planned for. */
