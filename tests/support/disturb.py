@@ -162,6 +162,8 @@ class Disturbance:
         child = self.alive(i)
         self.figures["leaves"] += 1
         child.stop(signal.SIGTERM, 60)
+        if child.process.returncode == -signal.SIGTERM and not self.log_of(i, child.begun).strip():
+            return  # it had hardly begun, and did not mind signals yet
         if child.process.returncode != 0:
             raise AssertionError(f"ingester {i} left with {child.process.returncode}: {child.tail()}")
 
@@ -275,6 +277,7 @@ class Disturbance:
             self.sender.process.wait(1800)
             if self.sender.process.returncode != 0:
                 raise AssertionError(self.sender.tail())
+            time.sleep(SESSION_S)
             self.stop_all()
             self.compare()
         finally:
