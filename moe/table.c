@@ -225,6 +225,25 @@ static enum status read_tasks(struct moe_table *t, const struct node *root) {
     return STATUS_OK;
 }
 
+/* The two sections again, for moe_table_save. */
+static void keep_settings(struct moe_table *t, const struct node *root) {
+    static const char *const sections[] = {"table", "tasks"};
+    struct buf text = {0};
+    struct json j;
+    json_begin(&j, &text);
+    json_object(&j);
+    for (int i = 0; i < 2; i++) {
+        const struct node *n = node_get(root, sections[i]);
+        if (n) {
+            json_key(&j, sections[i]);
+            json_tree(&j, n);
+        }
+    }
+    json_object_end(&j);
+    t->settings = arena_strdup(&t->arena, buf_slice(&text));
+    buf_deinit(&text);
+}
+
 static enum status read_settings(struct moe_table *t, const struct node *root) {
     static const char *const also[] = {"columns", "crosses", NULL};
     const struct node *map = root && root->type == NODE_MAP ? node_get(root, "table") : NULL;
@@ -240,6 +259,7 @@ static enum status read_settings(struct moe_table *t, const struct node *root) {
     for (int i = 0; i < t->n_columns; i++)
         t->all_features |= t->columns[i].kind <= MOE_COLUMN_CATEGORY;
     t->all_features = !t->all_features; /* no input was named */
+    keep_settings(t, root);
     return STATUS_OK;
 }
 

@@ -18,6 +18,7 @@
  *
  * A table is read into memory as a whole. One thread at a time. */
 #pragma once
+#include "base/buf.h"
 #include "base/conf.h"
 #include "moe/examples.h"
 #include "moe/train.h"
@@ -43,6 +44,14 @@ const struct moe_task_spec *moe_table_task_specs(const struct moe_table *t); /* 
  * skipped; FAILED_PRECONDITION: no rows, or (first file) a task with one class only. */
 enum status moe_table_read(struct moe_table *t, const char *path, uint64_t seed, int quiet,
                            struct moe_table_report *report, struct moe_examples **out);
+
+/* What was learnt, as JSON to keep in a model's metadata ("table"), added to out; after a read. */
+void moe_table_save(const struct moe_table *t, struct buf *out);
+/* And back: a table that reads files for that model; a task whose label is not in a file has no
+ * labels there. file: for messages; must outlive the table. DATA_LOSS: damaged, or not of a model
+ * with such inputs. */
+enum status moe_table_restore(const char *text, const char *file, const struct moe_inputs *inputs,
+                              struct moe_table **out);
 
 /* Settings tables, for documentation: of the section, of a column, of a cross, of a task. */
 extern const struct conf_item moe_table_items[], moe_table_column_items[], moe_table_cross_items[],

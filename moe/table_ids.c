@@ -136,6 +136,12 @@ static uint32_t table_rows(const struct moe_table_column *c) {
     return MOE_TABLE_FIRST_ID + (values ? values : 1);
 }
 
+void moe_table_size_ids(struct moe_table *t) {
+    for (int i = 0; i < t->n_columns; i++)
+        if (t->columns[i].kind == MOE_COLUMN_CATEGORY)
+            t->tables[t->columns[i].input].rows = table_rows(&t->columns[i]);
+}
+
 void moe_table_finish_ids(struct moe_table *t, struct moe_examples *x) {
     for (int i = 0; i < t->n_columns; i++) {
         struct moe_table_column *c = &t->columns[i];
@@ -149,7 +155,7 @@ void moe_table_finish_ids(struct moe_table *t, struct moe_examples *x) {
             assign_bins(c, x);
         else if (!c->hash && !t->learnt)
             admit(c, x);
-        if (!t->learnt)
-            t->tables[c->input].rows = table_rows(c);
     }
+    if (!t->learnt)
+        moe_table_size_ids(t);
 }

@@ -92,6 +92,8 @@ struct moe_table {
     int n_tasks;
     bool all_features; /* LibSVM without named columns: every feature is a number */
     bool learnt;
+    bool restored;        /* from a model file: labels may be absent */
+    const char *settings; /* sections table and tasks as JSON */
     struct moe_inputs inputs;
     struct moe_table_spec *tables; /* [inputs.n_tables], one a slot */
 };
@@ -130,3 +132,5 @@ int moe_cells_find(const struct moe_cells *c, const char *name); /* -1: none */
 
 /* After the rows were read: bins, admission, crosses; sets the tables' rows when learning. */
 void moe_table_finish_ids(struct moe_table *t, struct moe_examples *x);
+/* Rows of the tables of what was learnt. */
+void moe_table_size_ids(struct moe_table *t);

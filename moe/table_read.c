@@ -78,8 +78,12 @@ static enum status take_number(const struct reading *r, const char *column, stru
 static enum status take_label(struct reading *r, int k) {
     const struct moe_table_task *task = &r->t->tasks[k];
     const struct moe_loss_conf *loss = &r->t->specs[k].loss;
-    struct slice cell = r->cells.cell[task->cell];
     double v = NAN;
+    if (task->cell < 0) { /* nobody knows yet */
+        r->labels[k] = NAN;
+        return STATUS_OK;
+    }
+    struct slice cell = r->cells.cell[task->cell];
     if (task->positive.n && !is_missing(r->t, cell)) {
         v = 0;
         for (int i = 0; i < task->positive.n; i++)
@@ -293,8 +297,11 @@ static enum status find_cells(struct reading *r) {
         r->weight_cell = c->kind == MOE_COLUMN_WEIGHT ? c->cell : r->weight_cell;
         r->time_cell = c->kind == MOE_COLUMN_TIME ? c->cell : r->time_cell;
     }
-    for (int k = 0; k < t->n_tasks; k++)
-        TRY(find_cell(r, t->tasks[k].from, &t->tasks[k].cell));
+    for (int k = 0; k < t->n_tasks; k++) {
+        t->tasks[k].cell = t->restored ? moe_cells_find(&r->cells, t->tasks[k].from) : -1;
+        if (!t->restored)
+            TRY(find_cell(r, t->tasks[k].from, &t->tasks[k].cell));
+    }
     return STATUS_OK;
 }
 

@@ -27,6 +27,28 @@ PY
 want 0 "${train[@]}" --table "$tmp/rows.csv" --model "$tmp/again.st"
 cmp -s <(tail -c 400 "$tmp/m.st") <(tail -c 400 "$tmp/again.st") || complain "another model from the same seed"
 
+# the model file alone reads another table: other order of columns, no label needed, the same figures
+want 0 "$moerank" predict --model "$tmp/m.st" --table "$tmp/rows.csv" --predictions "$tmp/again.csv" --json
+cmp -s "$tmp/p.csv" "$tmp/again.csv" || complain "other predictions from the model file"
+json "$out" 'r["tasks"][0]["auc"] > 0.8 and r["table"]["unknown_categories"] == 0'
+awk -F, -v OFS=, '{ print $3, $2, $1 }' "$tmp/rows.csv" >"$tmp/turned.csv"
+want 0 "$moerank" predict --model "$tmp/m.st" --table "$tmp/turned.csv" --predictions "$tmp/again.csv" --json
+cmp -s "$tmp/p.csv" "$tmp/again.csv" || complain "other predictions without labels"
+json "$out" 'r["tasks"][0]["rows"] == 0 and r["tasks"][0]["auc"] is None'
+printf 'a,b,c\n1,x,p\n' >"$tmp/wrong.csv"
+want 2 "$moerank" predict --model "$tmp/m.st" --table "$tmp/wrong.csv" --predictions "$tmp/none.csv"
+grep -q "wrong.csv:2: column 'b': 'x' is not a number" "$err" || complain "the bad cell is not named"
+[ ! -e "$tmp/none.csv" ] || complain "predictions of a bad table were written"
+
+# training that fails leaves the model that is there
+cp "$tmp/m.st" "$tmp/kept.st"
+sed 's/name: y/name: y, loss: mse/; s/, calibrate: platt//' "$tmp/table.yaml" >"$tmp/diverges.yaml"
+want 1 "$moerank" train --config "$tmp/diverges.yaml" --quiet --table "$tmp/rows.csv" \
+    --model "$tmp/kept.st" --set train.optimizer=sgd --set train.rate=10
+grep -q "not finite" "$err" || complain "a diverging loss is not named"
+cmp -s "$tmp/m.st" "$tmp/kept.st" || complain "a failed training touched the model"
+ls "$tmp" | grep -q "kept.st.tmp" && complain "half a model was left"
+
 # a bad row names its place, and nothing is written
 { cat "$tmp/rows.csv"; echo "x,1,p,1"; } >"$tmp/bad.csv"
 want 2 "${train[@]}" --table "$tmp/bad.csv" --model "$tmp/none.st"

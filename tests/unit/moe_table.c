@@ -144,6 +144,49 @@ static void test_categories(void) {
     done();
 }
 
+/* Saved and restored, it gives the same ids; labels may be absent. */
+static void test_restore(void) {
+    struct buf saved = {0};
+    struct moe_table *again = NULL, *first;
+    CHECK_OK(
+        read_all("table:\n  number: [n]\n  category: [a]\n  min_count: 2\n"
+                 "  columns: [{name: bin, column: n, bins: 2}, {name: h, column: a, hash: 5}]\n"
+                 "  crosses: [{of: [a, bin], min_count: 1}]\n"
+                 "tasks: [{name: y, positive: [\"1\"]}]",
+                 "a,n,y\nq,1,0\nr,2,1\ns,3,0\nr,4,1\n,5,1\ns,,0\n"));
+    moe_table_save(table, &saved);
+    char *text = HEAP_ARRAY(char, saved.n + 1);
+    memcpy(text, saved.p, saved.n);
+    CHECK_OK(moe_table_restore(text, "m.st", &x->inputs, &again));
+    first = table;
+    table = again;
+    CHECK_OK(read_again("n,a\n9,s\n0,new\n,r\n"));
+    if (x) {
+        const uint32_t ids[] = {3, 3, 3, 1, 2, 1, 2, 0, 0}; /* a, bin, cross of three rows */
+        for (int i = 0; i < 9; i++)
+            CU_ASSERT_EQUAL(x->cand_ids[i / 3 * 4 + (i % 3 == 2 ? 3 : i % 3)], ids[i]);
+        CU_ASSERT(isnan(x->labels[0]) && report.unknown == 1);
+    }
+    CHECK_FAILS(read_again("n\n9\n"), STATUS_INVALID_ARGUMENT, "there is no column 'a'");
+    moe_table_free(table);
+    table = first;
+    /* damaged, or of another model */
+    struct moe_inputs other = {.cand_columns = 7};
+    CHECK_FAILS(moe_table_restore(text, "m.st", &other, &again), STATUS_DATA_LOSS,
+                "not the model's");
+    CHECK_FAILS(moe_table_restore("{}", "m.st", &other, &again), STATUS_DATA_LOSS, "no settings");
+    CHECK_FAILS(moe_table_restore("{", "m.st", &other, &again), STATUS_DATA_LOSS, "m.st");
+    char *values = strstr(text, "\"kind\":\"category\"");
+    values = values ? strstr(values, "\"values\":\"") : NULL;
+    CU_ASSERT_FATAL(values != NULL);
+    values[10] = 'z';
+    CHECK_FAILS(moe_table_restore(text, "m.st", &other, &again), STATUS_DATA_LOSS,
+                "a column's values");
+    heap_free(text);
+    buf_deinit(&saved);
+    done();
+}
+
 #define PLAIN "tasks: [{name: y}]\ntable:\n  number: [a]\n  category: [c]\n  "
 static void test_bad_rows(void) {
     static const struct {
@@ -239,5 +282,5 @@ static void test_wrong_settings(void) {
 }
 
 SUITE("moe_table", TEST(test_csv), TEST(test_tsv_without_header), TEST(test_jsonl),
-      TEST(test_libsvm), TEST(test_categories), TEST(test_bad_rows), TEST(test_wrong_tables),
-      TEST(test_wrong_settings))
+      TEST(test_libsvm), TEST(test_categories), TEST(test_restore), TEST(test_bad_rows),
+      TEST(test_wrong_tables), TEST(test_wrong_settings))
