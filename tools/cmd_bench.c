@@ -11,20 +11,25 @@
 #include <unistd.h>
 #include "moe/sample.h"
 #include "tools/bench_score.h"
+#include "tools/bench_train.h"
 #include "tools/options.h"
 #include "tools/report.h"
 #include "tools/verbs.h"
 
 struct options {
-    const char *model, *sample, *export;
+    struct option_config config;
+    const char *model, *sample, *export, *table;
     struct conf_numbers rows;
     int64_t rounds, cpu, cache_bytes;
     bool serve;
 };
 static const struct conf_item items[] = {
+    OPTION_CONFIG_OR(struct options, config, ""),
+    OPTION_TEXT(struct options, table, "table", "", "FILE",
+                "train: rows of this file and the settings' model instead of a sample"),
     OPTION_TEXT(struct options, model, "model", "", "FILE", "a model file instead of a sample"),
     OPTION_TEXT(struct options, sample, "sample", "ple14", "NAME",
-                "a model of drawn numbers: ple14, mmoe8, mmoe8-top2, small"),
+                "a model of drawn numbers: ple14, mmoe8[-top2], omoe8[-top2|-top8], small"),
     CONF_NUMBERS(struct options, rows, "rows", "[1, 10, 100, 500, 2000]", 1, 100000,
                  "candidates in a request"),
     CONF_INT(struct options, rounds, "rounds", "15", 1, 10000, "rounds",
@@ -35,7 +40,7 @@ static const struct conf_item items[] = {
     OPTION_TEXT(struct options, export, "export", "", "FOLDER",
                 "writes the model, one slate and its scores for a rival, and ends"),
     CONF_BOOL(struct options, serve, "serve", "false",
-              "answers lines of stdin: `time FORM ROWS REQUESTS`, `peak PRECISION`"),
+              "answers lines of stdin: `time FORM ROWS REQUESTS` or `steps N`, `peak PRECISION`"),
     CONF_END};
 
 enum { FEW = 1000 }; /* microseconds a turn should last at least */
@@ -57,7 +62,9 @@ static enum status open_model(const struct options *o, struct moe_model **out) {
     const struct moe_sample *s = moe_sample_find(o->sample);
     if (!s)
         return fail(STATUS_INVALID_ARGUMENT,
-                    "--sample %s: known are ple14, mmoe8, mmoe8-top2, small", o->sample);
+                    "--sample %s: known are ple14, mmoe8, mmoe8-top2, omoe8, omoe8-top2, "
+                    "omoe8-top8, small",
+                    o->sample);
     return moe_sample_model(s, 1, out);
 }
 
@@ -218,20 +225,32 @@ static enum status run_score(const struct verb_call *call, const struct options 
 }
 
 static enum status run(const struct verb_call *call, void *options) {
-    if (call->n_operands != 1 || strcmp(call->operands[0], "score") != 0)
-        return fail(STATUS_INVALID_ARGUMENT, "which bench? There is: score");
-    return run_score(call, options);
+    const struct options *o = options;
+    const char *which = call->n_operands == 1 ? call->operands[0] : "";
+    if (strcmp(which, "score") == 0)
+        return run_score(call, o);
+    if (strcmp(which, "train") != 0)
+        return fail(STATUS_INVALID_ARGUMENT, "which bench? There are: score, train");
+    TRY(pin(o->cpu));
+    return bench_train(call, &(struct bench_train_options){.config = o->config,
+                                                           .sample = o->sample,
+                                                           .table = o->table,
+                                                           .export = o->export,
+                                                           .serve = o->serve,
+                                                           .rounds = o->rounds});
 }
 
 static const struct verb verb = {
     .name = "bench",
-    .operands = "score",
+    .operands = "score|train",
     .operands_max = 1,
     .about =
         "Measures this machine. score: candidates a second of one core, by precision, slate "
-        "size and item cache, with the share of the measured peak and the time of every stage.",
+        "size and item cache, with the share of the measured peak and the time of every stage. "
+        "train: rows a second of training steps, with the settings' threads and batch.",
     .example = "moerank bench score --cpu 1\n"
-               "moerank bench score --model like.model --rows [1, 500] --json",
+               "moerank bench score --model like.model --rows [1, 500] --json\n"
+               "moerank bench train --sample ple14 --set train.threads=2",
     .items = items,
     .bytes = sizeof(struct options),
     .run = run,
