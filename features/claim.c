@@ -52,7 +52,9 @@ const struct feat *feat_plan_find(const struct feat_plan *p, const char *name) {
 
 enum status feat_claim_match(struct feat_plan *p, const char *key, const char *text,
                              struct feat_match *out) {
-    return fail_in(feat_match_parse(&p->arena, slice_of(text), out), "%s", key);
+    TRY(fail_in(feat_match_parse(&p->arena, slice_of(text), out), "%s", key));
+    p->wanted |= out->is_impression ? FEAT_WANTS_IMPRESSIONS : FEAT_WANTS_INTERACTIONS;
+    return STATUS_OK;
 }
 
 enum status feat_claim_source(struct feat_plan *p, const char *key, const char *text,

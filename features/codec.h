@@ -12,6 +12,14 @@ static inline uint64_t feat_get_varint(struct cursor *c) {
     return cursor_varint(c);
 }
 
+/* buf_add_varint, likewise. */
+static inline void feat_put_varint(struct buf *b, uint64_t v) {
+    if (v < 0x80 && b->n < b->cap)
+        b->p[b->n++] = (char)v;
+    else
+        buf_add_varint(b, v);
+}
+
 /* Microseconds >= 0. Whole seconds and milliseconds are written as such: 2-5 bytes, not 8. */
 void feat_put_time(struct buf *b, int64_t time_us);
 int64_t feat_get_time(struct cursor *c);

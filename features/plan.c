@@ -80,7 +80,9 @@ static enum status read_feature(struct feat_plan *p, const struct node *map, con
     const char *section = arena_printf(&p->arena, "features.%s", f->name);
     struct conf_place place = {file, section};
     TRY(conf_read(f->kind->params, map, place, common, f->params, &p->arena));
+    p->wanted = 0;
     TRY(at_line(f->kind->check(p, f), file, f->line, section));
+    f->wants = p->wanted != 0 ? p->wanted : FEAT_WANTS_IMPRESSIONS | FEAT_WANTS_INTERACTIONS;
     p->features[number] = f;
     return STATUS_OK;
 }

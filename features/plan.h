@@ -143,6 +143,8 @@ struct feat_cell_ref {
     int index; /* within the scope's record */
 };
 
+enum { FEAT_WANTS_IMPRESSIONS = 1, FEAT_WANTS_INTERACTIONS = 2 };
+
 struct feat_kind;
 struct feat_plan;
 
@@ -156,6 +158,7 @@ struct feat {
     struct feat_cell_ref cells[FEAT_CELLS_MAX];
     int n_cells;
     int place; /* of its cells in FEAT_SCOPE_VALUE; -1: it has none */
+    int wants; /* FEAT_WANTS_*: the events that can change its cells */
 
     /* dense output: n_columns floats at column `column` of its part (query or candidate);
      * NaN = missing */
@@ -196,6 +199,7 @@ struct feat_plan {
     const char **query_names, **cand_names; /* column names, [query_columns], [cand_columns] */
 
     int64_t lateness_us;
+    int wanted;           /* while a feature is checked: what its conditions ask for */
     uint64_t fingerprint; /* of everything above: snapshots and models carry it */
     const char *json;     /* canonical text of the plan, what the fingerprint hashes */
     struct arena arena;

@@ -42,16 +42,38 @@ bool feat_ring_next(struct feat_ring_reader *r) {
 /* Appends one bucket; `last` is the one before it, -1 for the first. */
 static void put(const struct feat_ring *g, int64_t *last, int64_t bucket, const uint64_t *counts,
                 struct buf *out) {
-    buf_add_varint(out, *last < 0 ? (uint64_t)bucket : (uint64_t)(*last - bucket));
+    feat_put_varint(out, *last < 0 ? (uint64_t)bucket : (uint64_t)(*last - bucket));
     for (int k = 0; k < g->n_counters; k++)
-        buf_add_varint(out, counts[k]);
+        feat_put_varint(out, counts[k]);
     *last = bucket;
+}
+
+/* The usual case: the bucket is the newest, and nothing behind it moves. */
+static bool add_to_newest(const struct feat_ring *g, struct slice old, int64_t bucket,
+                          const uint64_t *add, struct buf *out) {
+    struct cursor c = cursor_of(old.p, old.n);
+    uint64_t counts[FEAT_RING_COUNTERS];
+    if (old.n == 0 || feat_get_varint(&c) != (uint64_t)bucket)
+        return false;
+    size_t head = (size_t)(c.p - (const uint8_t *)old.p);
+    for (int k = 0; k < g->n_counters; k++)
+        counts[k] = feat_get_varint(&c) + add[k];
+    if (c.bad)
+        return false;
+    buf_reserve(out, old.n + 20);
+    buf_add(out, old.p, head);
+    for (int k = 0; k < g->n_counters; k++)
+        feat_put_varint(out, counts[k]);
+    buf_add(out, c.p, (size_t)(c.end - c.p));
+    return true;
 }
 
 bool feat_ring_add(const struct feat_ring *g, struct slice old, int64_t time_us,
                    const uint64_t *add, struct buf *out) {
     int64_t bucket = time_us / g->bucket_us, newest = bucket, last = -1;
     struct feat_ring_reader r;
+    if (add_to_newest(g, old, bucket, add, out))
+        return true;
     feat_ring_open(g, old, &r);
     bool more = feat_ring_next(&r);
     if (more && r.bucket > newest)

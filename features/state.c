@@ -6,7 +6,6 @@
 #include "features/state_parts.h"
 #include "base/clock.h"
 #include "base/heap.h"
-#include "base/log.h"
 #include "features/keys.h"
 #include <assert.h>
 #include <time.h>
@@ -44,6 +43,7 @@ static struct feat_state *state_of(const struct feat_plan *plan, const struct fe
         for (int k = 0; k < f->n_cells; k++)
             s->cells[f->cells[k].scope][f->cells[k].index] = f;
     }
+    feat_movers_init(s);
     s->shown_keys = HEAP_ARRAY(uint64_t, EV_SHOWN_MAX);
     s->shown_all = HEAP_ARRAY(int, EV_SHOWN_MAX);
     for (int i = 0; i < EV_SHOWN_MAX; i++)
@@ -89,6 +89,7 @@ void feat_state_free(struct feat_state *s) {
         heap_free(s->cells[scope]);
         heap_free(s->views[scope]);
     }
+    feat_movers_deinit(s);
     heap_free(s->applied);
     heap_free(s->published);
     heap_free(s->shown_keys);
@@ -106,46 +107,7 @@ void feat_state_free(struct feat_state *s) {
     heap_free(s);
 }
 
-/* ---- one entity, one event ---- */
-
-/* Cell `i` after the event; `old` itself when nothing changed, else in s->cell. */
-static struct slice next_cell(struct feat_state *s, const struct feat_update *u, int place, int i,
-                              struct slice old) {
-    bool is_fact = u->event->kind == EV_ITEM || u->event->kind == EV_USER, changed = false;
-    const struct feat *f = s->cells[u->scope][i];
-    buf_clear(&s->cell);
-    if (i == 0)
-        changed = is_fact && feat_fields_apply(s->plan, u->scope, u->event, old, &s->cell);
-    else if (!is_fact && f->kind->apply != NULL && (place < 0 || f->place == place))
-        changed = f->kind->apply(f, u, old, &s->cell);
-    return changed ? buf_slice(&s->cell) : old;
-}
-
-void feat_state_edit(struct feat_state *s, const struct feat_update *u, int place, uint64_t key,
-                     struct slice id) {
-    const struct feat_plan *p = s->plan;
-    enum feat_scope scope = u->scope;
-    struct slice bytes;
-    if (s->ops->admit != NULL && !s->ops->admit(s->store, scope, key, u->event->source))
-        return;
-    s->ops->fetch(s->store, scope, &key, 1, &bytes);
-    const struct feat_record *old =
-        bytes.n == 0 ? NULL : feat_record_cells(p, scope, bytes, s->views[scope]);
-    if (bytes.n > 0 && old == NULL)
-        log_error("state", "the record of an entity is damaged; it begins anew");
-    uint64_t epoch = scope == FEAT_SCOPE_VALUE ? 0 : (old == NULL ? 0 : old->epoch) + 1;
-    buf_clear(&s->record);
-    feat_record_put_head(&s->record, scope, key, epoch, u->event->tenant, id);
-    int empty = 0;
-    bool changed = false;
-    for (int i = 0; i < p->n_cells[scope]; i++) {
-        struct slice was = feat_record_cell(old, i), cell = next_cell(s, u, place, i, was);
-        changed |= cell.p != was.p;
-        feat_record_put_cell(&s->record, cell, &empty);
-    }
-    if (changed || scope != FEAT_SCOPE_VALUE)
-        s->ops->put(s->store, scope, key, buf_slice(&s->record));
-}
+/* ---- one event: the records it names (edit.c changes each) ---- */
 
 /* Does a plan keep anything in this scope that an interaction could change? Users and items are
  * kept in any case: for their epoch, and for the list of known items. */
@@ -165,6 +127,8 @@ static void edit_shown(struct feat_state *s, struct feat_update u) {
     const struct ev_event *e = u.event;
     u.scope = FEAT_SCOPE_ITEM;
     u.n = 1;
+    if (s->ops->bring != NULL)
+        s->ops->bring(s->store, FEAT_SCOPE_ITEM, s->shown_keys, e->n_shown);
     for (int i = 0; i < e->n_shown; i++) {
         u.shown = &s->shown_all[i];
         if (s->shown_keys[i] != 0)

@@ -11,6 +11,13 @@
 #include "features/record.h"
 #include "features/store.h"
 
+/* The cells of a scope that an item or user event, a ranking, or an interaction can change. */
+enum { FEAT_MOVED_BY_FACT, FEAT_MOVED_BY_RANKING, FEAT_MOVED_BY_INTERACTION, FEAT_MOVED };
+struct feat_movers {
+    int *cells; /* [n] ascending */
+    int n;
+};
+
 struct feat_state {
     const struct feat_plan *plan;
     const struct feat_store_ops *ops;
@@ -18,6 +25,7 @@ struct feat_state {
     const struct feat *
         *cells[FEAT_SCOPES]; /* [n_cells]: the feature that owns each; cell 0: NULL */
 
+    struct feat_movers movers[FEAT_SCOPES][FEAT_MOVED];
     struct feat_store_conf conf;
 
     /* Around store and applied: held for writing during one micro-batch, for reading between
@@ -70,7 +78,10 @@ void feat_shared_prefetch(struct feat_state *s, struct feat_read *r);
 /* The bytes of a record, empty when unknown. Between read_begin and _end. */
 struct slice feat_state_bytes(struct feat_state *s, enum feat_scope scope, uint64_t key);
 
-/* ---- state.c, for places.c ---- */
+/* ---- edit.c ---- */
+
+void feat_movers_init(struct feat_state *s);
+void feat_movers_deinit(struct feat_state *s);
 
 /* One record after one event: u->scope and key say which. `place`: of a record of
  * FEAT_SCOPE_VALUE, whose cells the other places' features leave alone; -1 otherwise. */

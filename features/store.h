@@ -33,6 +33,10 @@ struct feat_store_ops {
     /* out[i]: the bytes of keys[i], empty when unknown. Valid until the next put. */
     void (*fetch)(struct feat_store *s, enum feat_scope scope, const uint64_t *keys, int n,
                   struct slice *out);
+    /* The writer's: one record that is put next, or not at all; and records that are edited soon,
+     * to be brought near. Optional. */
+    struct slice (*edit)(struct feat_store *s, enum feat_scope scope, uint64_t key);
+    void (*bring)(struct feat_store *s, enum feat_scope scope, const uint64_t *keys, int n);
     /* Replaces or adds one record; copies the bytes. */
     void (*put)(struct feat_store *s, enum feat_scope scope, uint64_t key, struct slice bytes);
 

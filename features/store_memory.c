@@ -48,6 +48,11 @@ struct feat_store {
         uint32_t slot;
     } hand;
     int aging; /* table whose turn it is */
+    struct {   /* where the writer looked last, until slots move */
+        const struct table *table;
+        uint64_t key;
+        uint64_t *slot; /* NULL: nowhere */
+    } looked;
 };
 
 static enum status memory_open(const struct feat_plan *plan, const struct feat_store_conf *c,
@@ -100,6 +105,7 @@ static uint64_t *find(const struct feat_store *s, const struct table *t, uint64_
 
 static void resize(struct feat_store *s, struct table *t, uint32_t cap) {
     struct table old = *t;
+    s->looked.slot = NULL;
     t->cap = cap;
     t->slots = HEAP_ARRAY(uint64_t, t->cap);
     s->table_bytes += (uint64_t)t->cap * sizeof *t->slots;
@@ -153,6 +159,28 @@ static void memory_fetch(struct feat_store *s, enum feat_scope scope, const uint
     }
 }
 
+static struct slice memory_edit(struct feat_store *s, enum feat_scope scope, uint64_t key) {
+    const struct table *t = table_of(s, scope, key);
+    uint64_t *slot = t->cap > 0 ? find(s, t, key) : NULL;
+    s->looked.table = t;
+    s->looked.key = key;
+    s->looked.slot = slot;
+    return slot != NULL && *slot != 0 ? bytes_at(s, *slot & REF_MASK) : (struct slice){NULL, 0};
+}
+
+static void memory_bring(struct feat_store *s, enum feat_scope scope, const uint64_t *keys, int n) {
+    for (int i = 0; i < n; i++) {
+        const struct table *t = table_of(s, scope, keys[i]);
+        if (t->cap > 0)
+            __builtin_prefetch(&t->slots[keys[i] & (t->cap - 1)]);
+    }
+    for (int i = 0; i < n; i++) {
+        const struct table *t = table_of(s, scope, keys[i]);
+        if (t->cap > 0)
+            prefetch_record(s, t, keys[i]);
+    }
+}
+
 /* Frees a run; the record that moves into its place keeps its slot. */
 static void release(struct feat_store *s, uint64_t ref, size_t run_bytes) {
     uint64_t last = feat_slab_last(&s->slab, run_bytes);
@@ -184,6 +212,7 @@ static void close_gap(const struct feat_store *s, struct table *t, uint32_t gap)
 static void forget(struct feat_store *s, struct table *t, uint32_t at) {
     uint64_t ref = t->slots[at] & REF_MASK;
     size_t run_bytes = sizeof(uint32_t) + bytes_at(s, ref).n;
+    s->looked.slot = NULL;
     close_gap(s, t, at);
     t->n--;
     s->evicted++;
@@ -299,7 +328,9 @@ static void memory_put(struct feat_store *s, enum feat_scope scope, uint64_t key
         age_table(s, t, s->quarter); /* what is new must not age for what passed before */
     if ((uint64_t)t->n * 4 >= (uint64_t)t->cap * 3)
         resize(s, t, t->cap == 0 ? CAP_FIRST : t->cap * 2);
-    uint64_t *slot = find(s, t, key);
+    bool looked = s->looked.slot != NULL && s->looked.table == t && s->looked.key == key;
+    uint64_t *slot = looked ? s->looked.slot : find(s, t, key);
+    s->looked.slot = NULL;
     uint32_t n = (uint32_t)bytes.n;
     uint64_t ref = *slot & REF_MASK, old_ref = ref;
     size_t old_bytes = ref == 0 ? 0 : sizeof n + bytes_at(s, ref).n;
@@ -343,6 +374,8 @@ const struct feat_store_ops feat_store_memory = {
     .open = memory_open,
     .close = memory_close,
     .fetch = memory_fetch,
+    .edit = memory_edit,
+    .bring = memory_bring,
     .put = memory_put,
     .next = memory_next,
     .count = memory_count,
