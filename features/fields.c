@@ -29,6 +29,30 @@ bool feat_fields_read(const struct feat_plan *p, enum feat_scope scope, struct s
     return !c.bad;
 }
 
+bool feat_fields_find(const struct feat_plan *p, enum feat_scope scope, struct slice cell, int slot,
+                      enum feat_form form, struct cursor *out) {
+    struct cursor c = cursor_of(cell.p, cell.n);
+    while (c.p < c.end && !c.bad) {
+        uint64_t n = feat_get_varint(&c);
+        feat_get_stamp(&c);
+        for (; n > 0 && !c.bad; n--) {
+            uint64_t at = feat_get_varint(&c);
+            if (at >= (uint64_t)p->n_fields[scope])
+                return false;
+            if (at != (uint64_t)slot) {
+                skip_value(&p->fields[scope][at], &c);
+                continue;
+            }
+            for (int before = 0; before < (int)form; before++)
+                if (p->fields[scope][slot].as[before])
+                    feat_form_skip((enum feat_form)before, &c);
+            *out = c;
+            return !c.bad && p->fields[scope][slot].as[form];
+        }
+    }
+    return false;
+}
+
 static void put_value(const struct feat_field *f, const struct ev_value *v, struct buf *out) {
     for (int form = 0; form < FEAT_FORMS; form++)
         if (f->as[form])

@@ -7,6 +7,7 @@
  * written, which only a store with one writer can do exactly. */
 #include "features/places.h"
 #include "base/heap.h"
+#include "features/forms.h"
 #include "features/state_parts.h"
 #include <stdlib.h>
 
@@ -99,20 +100,23 @@ static void add_happening(struct feat_places_work *w, const struct feat_place *p
         add_pair(w, keys[k], i);
 }
 
-/* The item's values of a place that sums; 0 when it is unknown. */
-static void read_values(const struct feat_place *pl, const struct feat_record *item,
+/* The values of a place that sums, of an item's record; none when it is unknown. */
+static void read_values(const struct feat_plan *p, const struct feat_place *pl, struct slice item,
                         struct feat_choices *out) {
     const struct feat_source *source = &pl->parts[0].source;
-    uint64_t keys[FEAT_IDS_MAX];
-    uint32_t hashes[FEAT_TERMS_MAX];
+    struct slice cell = feat_record_fields_cell(item);
+    struct cursor c;
     out->n = 0;
-    if (source->form == FEAT_AS_IDS)
-        for (int i = 0, n = feat_record_ids(item, source->slot, keys); i < n; i++)
-            feat_choices_add(out, keys[i], FEAT_SPOTS_MAX);
-    else
-        for (int i = 0, n = feat_record_hashes(item, source->slot, source->form, hashes); i < n;
-             i++)
-            feat_choices_add(out, 1 + (uint64_t)hashes[i], FEAT_TERMS_MAX);
+    if (item.n == 0 || !feat_fields_find(p, FEAT_SCOPE_ITEM, cell, source->slot, source->form, &c))
+        return;
+    if (source->form == FEAT_AS_IDS) {
+        for (uint64_t n = feat_get_varint(&c); n > 0 && !c.bad; n--)
+            feat_choices_add(out, cursor_u64(&c), FEAT_SPOTS_MAX);
+        return;
+    }
+    uint32_t hashes[FEAT_TERMS_MAX];
+    for (int i = 0, n = feat_form_get_hashes(&c, hashes); i < n; i++)
+        feat_choices_add(out, 1 + (uint64_t)hashes[i], FEAT_TERMS_MAX);
 }
 
 static void add_item(struct feat_state *s, struct feat_places_work *w, const struct feat_place *pl,
@@ -124,8 +128,7 @@ static void add_item(struct feat_state *s, struct feat_places_work *w, const str
         s->ops->fetch(s->store, FEAT_SCOPE_ITEM, &key, 1, &bytes);
     if (bytes.n == 0)
         return;
-    read_values(pl, feat_record_view(s->plan, FEAT_SCOPE_ITEM, bytes, s->views[FEAT_SCOPE_ITEM]),
-                &values);
+    read_values(s->plan, pl, bytes, &values);
     for (int k = 0; k < values.n; k++)
         add_pair(w, feat_place_value_key(pl, tenant_hash, values.v[k]), i);
     if (pl->has_total && values.n > 0)
@@ -139,13 +142,28 @@ static int by_key(const void *a, const void *b) {
     return x->shown < y->shown ? -1 : x->shown > y->shown;
 }
 
+/* A ranking's pairs are few, and few are sorted fastest by insertion. */
+static void sort_pairs(struct pair *pairs, int n) {
+    if (n > 64) {
+        qsort(pairs, (size_t)n, sizeof *pairs, by_key);
+        return;
+    }
+    for (int i = 1; i < n; i++) {
+        struct pair p = pairs[i];
+        int k = i;
+        for (; k > 0 && by_key(&pairs[k - 1], &p) > 0; k--)
+            pairs[k] = pairs[k - 1];
+        pairs[k] = p;
+    }
+}
+
 /* Every record once, with all its happenings. */
 static void edit_pairs(struct feat_state *s, struct feat_places_work *w, struct feat_update u,
                        int place) {
     const int *shown = u.shown;
     u.scope = FEAT_SCOPE_VALUE;
     if (w->n > 1)
-        qsort(w->pairs, (size_t)w->n, sizeof *w->pairs, by_key);
+        sort_pairs(w->pairs, w->n);
     for (int i = 0, end; i < w->n; i = end) {
         for (end = i; end < w->n && w->pairs[end].key == w->pairs[i].key; end++)
             w->which[end - i] = shown == NULL ? 0 : shown[w->pairs[end].shown];
@@ -197,7 +215,7 @@ static void read_given(struct feat_state *s, int place, const struct feat_record
     g->values.n = 0;
     if (item == NULL)
         return;
-    read_values(&p->places[place], item, &g->values);
+    read_values(p, &p->places[place], (struct slice){(const char *)item->p, item->n}, &g->values);
     for (int i = 1; i < p->n_cells[FEAT_SCOPE_VALUE]; i++) {
         const struct feat *f = s->cells[FEAT_SCOPE_VALUE][i];
         if (f->place != place)

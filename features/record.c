@@ -43,6 +43,16 @@ uint64_t feat_record_key(struct slice bytes) {
     return key;
 }
 
+struct slice feat_record_fields_cell(struct slice bytes) {
+    struct cursor c = cursor_of(bytes.p, bytes.n);
+    bool named = cursor_u8(&c) == FEAT_SCOPE_ITEM;
+    cursor_bytes(&c, 8);
+    feat_get_varint(&c);
+    for (int k = 0; named && k < 2; k++) /* tenant, id */
+        cursor_bytes(&c, (size_t)feat_get_varint(&c));
+    return c.p < c.end ? cursor_bytes(&c, (size_t)feat_get_varint(&c)) : (struct slice){NULL, 0};
+}
+
 /* Where each remembered field's value stands. */
 static bool view_fields(const struct feat_plan *p, struct feat_record *r) {
     memset(r->fields, 0, (size_t)r->n_fields * sizeof *r->fields);

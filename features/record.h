@@ -53,6 +53,11 @@ struct feat_field_state {
     struct feat_stamp stamp;
     struct slice value; /* encoded; n 0: absent */
 };
+/* At one field's value in one form; false when it is not there. */
+bool feat_fields_find(const struct feat_plan *p, enum feat_scope scope, struct slice cell, int slot,
+                      enum feat_form form, struct cursor *out);
+/* Cell 0 of a record's bytes. */
+struct slice feat_record_fields_cell(struct slice bytes);
 /* out [FEAT_FIELDS_MAX], by slot; false when damaged. */
 bool feat_fields_read(const struct feat_plan *p, enum feat_scope scope, struct slice cell,
                       struct feat_field_state *out);
