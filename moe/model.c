@@ -41,7 +41,7 @@ static const struct conf_item body_items[] = {
              "low-rank cross layers before the experts (DCN-v2)"),
     CONF_INT(struct body_conf, cross_rank, "cross_rank", "16", 1, 4096, "columns",
              "rank of the cross layers"),
-    CONF_ENUM(struct body_conf, calibrate, "calibrate", "none", "none|temperature|platt|isotonic",
+    CONF_ENUM(struct body_conf, calibrate, "calibrate", "none", "none|temperature|platt|isotonic|platt_all",
               "map of each task's logit, fitted on the validation rows after training"),
     CONF_END};
 static const char *const body_also[] = {"numbers", "layers", "tower", NULL};

@@ -110,7 +110,8 @@ enum moe_calibrate {
     MOE_CALIBRATE_NONE,
     MOE_CALIBRATE_TEMPERATURE,
     MOE_CALIBRATE_PLATT,
-    MOE_CALIBRATE_ISOTONIC
+    MOE_CALIBRATE_ISOTONIC,
+    MOE_CALIBRATE_PLATT_ALL
 };
 #define MOE_KNOTS 32 /* of an isotonic map, at most; n 0: the logit as it is */
 

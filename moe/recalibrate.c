@@ -87,6 +87,24 @@ bool moe_fit_platt(int n, const float *z, const float *y, const float *weight, b
     return true;
 }
 
+bool moe_fit_level(int n, const float *z, const float *y, const float *weight, double a,
+                   double *b) {
+    double low = -100, high = 100;
+    *b = 0;
+    if (!both_classes(n, y))
+        return false;
+    while (high - low > 1e-9) { /* the mean grows with b */
+        double mid = (low + high) / 2;
+        struct slopes s = slopes_at(n, z, y, weight, a, mid);
+        if (s.b > 0)
+            high = mid;
+        else
+            low = mid;
+    }
+    *b = (low + high) / 2;
+    return true;
+}
+
 /* --- isotonic ------------------------------------------------------------------------------------
  */
 
@@ -179,24 +197,34 @@ static void fold(struct moe_model *m, int task, double a, double b) {
             wide[l->f[f].at + (size_t)r * (size_t)m->n_tasks + (size_t)task] *= (float)a;
 }
 
-void moe_recalibrate(struct moe_model *m, int n, const float *logits, const float *labels,
-                     const float *weight) {
-    float *z = HEAP_ARRAY(float, n + 1), *y = HEAP_ARRAY(float, n + 1);
+/* One task's z and y [n_all]. */
+static void recalibrate_task(struct moe_model *m, int t, int n, int n_all, const float *z,
+                             const float *y, const float *weight) {
+    double a, b;
+    if (m->calibrate == MOE_CALIBRATE_ISOTONIC) {
+        float *v = moe_params_at(&m->params, m->params.v, m->calibrate_tensor, t);
+        v[0] = (float)moe_fit_isotonic(n, z, y, weight, v + 1, v + 1 + MOE_KNOTS);
+        return;
+    }
+    if (!moe_fit_platt(n, z, y, weight, m->calibrate != MOE_CALIBRATE_TEMPERATURE, &a, &b))
+        return;
+    if (m->calibrate == MOE_CALIBRATE_PLATT_ALL)
+        moe_fit_level(n_all, z, y, weight, a, &b);
+    fold(m, t, a, b);
+}
+
+void moe_recalibrate(struct moe_model *m, int n, int n_all, const float *logits,
+                     const float *labels, const float *weight) {
+    float *z = HEAP_ARRAY(float, n_all + 1), *y = HEAP_ARRAY(float, n_all + 1);
     for (int t = 0; t < m->n_tasks; t++) {
-        double a, b;
         if (!moe_loss_is_probability(&m->task_loss[t]))
             continue;
-        for (int i = 0; i < n; i++) {
+        for (int i = 0; i < n_all; i++) {
             z[i] = logits[(size_t)i * (size_t)m->n_tasks + (size_t)t];
             y[i] = labels[(size_t)i * (size_t)m->n_tasks + (size_t)t];
             y[i] = y[i] > 1 ? 1 : y[i]; /* graded relevance: any is one */
         }
-        if (m->calibrate == MOE_CALIBRATE_ISOTONIC) {
-            float *v = moe_params_at(&m->params, m->params.v, m->calibrate_tensor, t);
-            v[0] = (float)moe_fit_isotonic(n, z, y, weight, v + 1, v + 1 + MOE_KNOTS);
-        } else if (moe_fit_platt(n, z, y, weight, m->calibrate == MOE_CALIBRATE_PLATT, &a, &b)) {
-            fold(m, t, a, b);
-        }
+        recalibrate_task(m, t, n, n_all, z, y, weight);
     }
     heap_free(z);
     heap_free(y);

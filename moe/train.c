@@ -237,12 +237,34 @@ static enum status train(struct moe_training *t, int quiet, struct moe_train_rep
     return status;
 }
 
-/* The kept epoch's logits of the validation rows fit the map. */
+/* The kept epoch's logits of the validation rows fit the map; with platt_all those of the training
+ * rows stand behind them. */
 static void calibrate(struct moe_training *t) {
+    size_t T = (size_t)t->x->n_tasks, held = (size_t)t->held_rows, all = held, at;
     if (t->m->calibrate == MOE_CALIBRATE_NONE)
         return;
-    moe_training_predict(t, t->m->params.v);
-    moe_recalibrate(t->m, t->held_rows, t->held_p, t->held_y, t->held_w);
+    if (t->m->calibrate == MOE_CALIBRATE_PLATT_ALL)
+        all += (size_t)t->train_rows;
+    float *z = HEAP_ARRAY(float, all *T + 1), *y = HEAP_ARRAY(float, all *T + 1);
+    float *w = HEAP_ARRAY(float, all + 1);
+    moe_training_logits(t, t->m->params.v, t->held, t->n_held, z);
+    memcpy(y, t->held_y, held * T * sizeof *y);
+    memcpy(w, t->held_w, held * sizeof *w);
+    if (all > held) {
+        moe_training_logits(t, t->m->params.v, t->train, t->n_train, z + held * T);
+        at = held;
+        for (int i = 0; i < t->n_train; i++) {
+            size_t from = (size_t)t->first[t->train[i]];
+            size_t n = (size_t)t->first[t->train[i] + 1] - from;
+            memcpy(y + at * T, t->x->labels + from * T, n * T * sizeof *y);
+            memcpy(w + at, t->x->weight + from, n * sizeof *w);
+            at += n;
+        }
+    }
+    moe_recalibrate(t->m, t->held_rows, (int)all, z, y, w);
+    heap_free(z);
+    heap_free(y);
+    heap_free(w);
 }
 
 enum status moe_train(const struct node *spec, const char *file, const struct moe_task_spec *tasks,

@@ -1,32 +1,33 @@
-/* train_held.c: the validation rows: labels copied together once, logits in runs of groups that
- * stand next to each other. */
+/* train_held.c: the validation rows: labels copied together once, logits in batches as large as
+ * training's. */
 #include <string.h>
 #include "base/heap.h"
 #include "moe/eval.h"
 #include "moe/loss.h"
 #include "moe/training.h"
 
-/* Logits of groups in runs of consecutive ones, by worker 0's scratch. */
-void moe_training_predict(struct moe_training *t, const float *v) {
+void moe_training_logits(struct moe_training *t, const float *v, const int *groups, int n,
+                         float *out) {
     struct moe_worker *w = &t->trainer.workers[0];
     size_t T = (size_t)t->x->n_tasks, done = 0;
-    for (int i = 0, j; i < t->n_held; i = j) {
+    for (int from = 0, to = 0; from < n; from = to) {
         int rows = 0;
-        for (j = i;
-             j < t->n_held && j - i < t->trainer.groups_max && t->held[j] == t->held[i] + (j - i);
-             j++) {
-            int more = t->first[t->held[j] + 1] - t->first[t->held[j]];
-            if (rows + more > t->trainer.rows_max && j > i)
+        for (; to < n && to - from < t->trainer.groups_max; to++) {
+            int more = t->first[groups[to] + 1] - t->first[groups[to]];
+            if (rows + more > t->trainer.rows_max && to > from)
                 break;
             rows += more;
         }
-        struct moe_batch b;
-        struct moe_pass pass = {.batch = &b};
-        moe_examples_view(t->x, t->held[i], j - i, &b);
-        moe_forward(t->m, v, &b, w->run, &pass, false);
-        memcpy(t->held_p + done * T, w->run->logits, (size_t)rows * T * sizeof(float));
+        struct moe_pass pass = {.batch = &w->batch};
+        moe_worker_gather(w, groups + from, to - from);
+        moe_forward(t->m, v, &w->batch, w->run, &pass, false);
+        memcpy(out + done * T, w->run->logits, (size_t)rows * T * sizeof(float));
         done += (size_t)rows;
     }
+}
+
+void moe_training_predict(struct moe_training *t, const float *v) {
+    moe_training_logits(t, v, t->held, t->n_held, t->held_p);
 }
 
 double moe_training_validate(struct moe_training *t, const float *v) {

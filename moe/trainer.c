@@ -12,14 +12,14 @@
 
 /* --- a worker's share ------------------------------------------------------------------------ */
 
-static void gather(struct moe_worker *w, int from, int to) {
+void moe_worker_gather(struct moe_worker *w, const int *groups, int n_groups) {
     const struct moe_trainer *t = w->trainer;
     const struct moe_examples *x = t->x;
     const struct moe_inputs *in = &x->inputs;
     size_t qc = (size_t)in->query_columns, cc = (size_t)in->cand_columns, T = (size_t)x->n_tasks;
     size_t qs = (size_t)in->query_slots, cs = (size_t)in->cand_slots, rows = 0;
-    for (int k = from; k < to; k++) {
-        size_t g = (size_t)t->groups[k], at = (size_t)(k - from), r = (size_t)t->first[g];
+    for (int k = 0; k < n_groups; k++) {
+        size_t g = (size_t)groups[k], at = (size_t)k, r = (size_t)t->first[g];
         size_t n = (size_t)t->first[g + 1] - r;
         if (qc)
             memcpy(w->query + at * qc, x->query + g * qc, qc * sizeof(float));
@@ -37,7 +37,7 @@ static void gather(struct moe_worker *w, int from, int to) {
             w->key[rows + i] = x->group_key[g];
         rows += n;
     }
-    w->batch = (struct moe_batch){.n_groups = to - from,
+    w->batch = (struct moe_batch){.n_groups = n_groups,
                                   .n_rows = (int)rows,
                                   .query = w->query,
                                   .query_ids = w->query_ids,
@@ -53,7 +53,8 @@ static void differentiate(struct moe_worker *w) {
     float scale[64];
     rng_init(&rng, hash_mix(hash_mix((uint64_t)t->conf->seed, (uint64_t)t->optim.step),
                             (uint64_t)w->index));
-    gather(w, t->share[w->index], t->share[w->index + 1]);
+    int from = t->share[w->index];
+    moe_worker_gather(w, t->groups + from, t->share[w->index + 1] - from);
     memset(w->g, 0, moe_params_dense(&m->params) * sizeof *w->g);
     memset(w->stats, 0, m->n_stats * sizeof *w->stats);
     for (int i = 0; i < m->inputs.n_tables; i++)

@@ -58,5 +58,7 @@ void moe_trainer_init(struct moe_trainer *t, struct moe_model *m, const struct m
                       const struct moe_train_conf *conf, const int *first, int batch_rows_max,
                       int group_rows_max, int64_t steps_planned);
 void moe_trainer_deinit(struct moe_trainer *t);
+/* Copies groups [n] of the examples together into w->batch; at most rows_max rows. */
+void moe_worker_gather(struct moe_worker *w, const int *groups, int n);
 /* One step over groups [n] of the examples; returns the batch's mean loss with auxiliary losses. */
 double moe_trainer_step(struct moe_trainer *t, const int *groups, int n);

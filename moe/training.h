@@ -33,6 +33,9 @@ enum status moe_training_model(struct moe_training *t, const struct node *spec, 
 void moe_training_weigh(struct moe_training *t);
 
 void moe_training_keep_held(struct moe_training *t);
+/* Logits of the rows of some groups at values v: out [rows x n_tasks]. By worker 0's scratch. */
+void moe_training_logits(struct moe_training *t, const float *v, const int *groups, int n,
+                         float *out);
 /* Logits of the validation rows at values v: t->held_p. */
 void moe_training_predict(struct moe_training *t, const float *v);
 /* Loss of the validation rows at values v; sets t->auc. */

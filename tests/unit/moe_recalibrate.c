@@ -96,7 +96,7 @@ static void check_model(const char *kind, double worse) {
     float before[120], raw[120], after[120], again[120];
     memcpy(raw, f.run->logits, sizeof raw);
     moe_outputs(f.m, 60, raw, before);
-    moe_recalibrate(f.m, N, logits, labels, NULL);
+    moe_recalibrate(f.m, N, N, logits, labels, NULL);
     moe_model_stamp(f.m);
     CU_ASSERT(moe_outputs_good(f.m));
     moe_forward(f.m, f.m->params.v, &f.batch, f.run, &pass, false);
@@ -133,7 +133,29 @@ static void test_models(void) {
     check_model("temperature", 1.0);
     check_model("platt", 0.99);
     check_model("isotonic", 0.98);
+    check_model("platt_all", 0.99);
+}
+
+/* The level is that of all rows: ten times as many, drawn higher, move it nearly all the way. */
+static void test_level(void) {
+    double a, b, level, mean = 0, rate = 0;
+    draw(line);
+    CU_ASSERT(moe_fit_platt(N, z, y, NULL, true, &a, &b));
+    CU_ASSERT(moe_fit_level(N, z, y, NULL, a, &level));
+    CU_ASSERT_DOUBLE_EQUAL(level, b, 1e-5); /* the same rows: nothing to add */
+    for (int i = N / 11; i < N; i++)
+        y[i] = y[i] > 0 || i % 3 == 0;
+    CU_ASSERT(moe_fit_level(N, z, y, NULL, a, &level));
+    for (int i = 0; i < N; i++) {
+        mean += 1 / (1 + exp(-(a * (double)z[i] + level)));
+        rate += (double)y[i];
+    }
+    CU_ASSERT(level > b + 0.1);
+    CU_ASSERT_DOUBLE_EQUAL(mean, rate, 1e-5 * rate);
+    for (int i = 0; i < N; i++)
+        y[i] = 1;
+    CU_ASSERT(!moe_fit_level(N, z, y, NULL, a, &level) && level == 0);
 }
 
 SUITE("moe_recalibrate", TEST(test_lines), TEST(test_weights_and_gaps), TEST(test_nothing_to_fit),
-      TEST(test_isotonic), TEST(test_models))
+      TEST(test_isotonic), TEST(test_models), TEST(test_level))
