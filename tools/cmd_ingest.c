@@ -30,8 +30,6 @@ static const struct conf_item items[] = {
                 "at the end, writes the state as canonical text (moerank dump)"),
     CONF_END};
 
-enum { BATCH_EVENTS = 2000 };
-
 static volatile sig_atomic_t ended;
 static struct feat_state *volatile at_work; /* a writer that may be waiting for its store */
 static void on_signal(int number) {
@@ -47,12 +45,7 @@ struct ingest {
     struct rk_ingest_counts counts;
     int64_t late;
     double seconds;
-
-    /* of a file, for a shared store: a round trip is dear, so it gets many events at once */
-    struct arena batch;
-    struct ev_event events[BATCH_EVENTS];
-    enum feat_verdict verdicts[BATCH_EVENTS];
-    int n_events;
+    enum feat_verdict verdicts[STREAM_RUN_MAX];
 };
 
 /* ---- from Kafka -------------------------------------------------------------------------------
@@ -89,27 +82,19 @@ static void count(struct ingest *g, enum feat_verdict verdict) {
     g->late += verdict == FEAT_LATE;
 }
 
-static enum status flush(struct ingest *g) {
-    TRY(feat_state_apply(g->state, g->events, g->n_events, g->verdicts));
-    for (int i = 0; i < g->n_events; i++)
+static enum status on_events(void *context, const struct ev_event *events, int n) {
+    struct ingest *g = context;
+    if (ended)
+        return fail(STATUS_CANCELLED, "stopped by a signal after %llu events",
+                    (unsigned long long)g->counts.received);
+    TRY(feat_state_apply(g->state, events, n, g->verdicts));
+    for (int i = 0; i < n; i++)
         count(g, g->verdicts[i]);
-    g->n_events = 0;
-    arena_reset(&g->batch);
     return STATUS_OK;
-}
-
-/* The event borrows from what is gone at the next one: it is decoded again into the batch's own. */
-static enum status collect(struct ingest *g, const struct rk_message *m) {
-    struct rk_message copy = *m;
-    copy.value = arena_dup(&g->batch, m->value);
-    TRY(rk_ingest_decode(&g->batch, &copy, &g->events[g->n_events]));
-    g->n_events++;
-    return g->n_events == BATCH_EVENTS ? flush(g) : STATUS_OK;
 }
 
 static enum status on_bad(void *context, const char *reason, const struct rk_message *m) {
     struct ingest *g = context;
-    TRY(flush(g));
     log_warn("ingest", "line %lld: %s", (long long)m->source.offset + 1, reason);
     TRY(feat_state_skip(g->state, m->source));
     g->counts.received++;
@@ -117,28 +102,10 @@ static enum status on_bad(void *context, const char *reason, const struct rk_mes
     return STATUS_OK;
 }
 
-static enum status on_event(void *context, const struct ev_event *e, const struct rk_message *m) {
-    struct ingest *g = context;
-    enum feat_verdict verdict;
-    if (ended)
-        return fail(STATUS_CANCELLED, "stopped by a signal after %llu events",
-                    (unsigned long long)g->counts.received);
-    if (feat_state_is_shared(g->state))
-        return collect(g, m);
-    TRY(feat_state_apply(g->state, e, 1, &verdict));
-    count(g, verdict);
-    return STATUS_OK;
-}
-
 static enum status read_file(struct ingest *g, const char *path, int quiet) {
     struct stream_source source = {.path = path};
-    struct stream_handler handler = {g, on_event, on_bad};
-    arena_init(&g->batch, 0);
-    enum status status = stream_read(&source, "ingest", quiet, &handler);
-    if (status == STATUS_OK)
-        status = flush(g);
-    arena_deinit(&g->batch);
-    TRY(status);
+    struct stream_handler handler = {.context = g, .events = on_events, .bad = on_bad};
+    TRY(stream_read(&source, "ingest", quiet, &handler));
     const char *snapshot = g->config->state.snapshot;
     return *snapshot ? feat_state_save(g->state, snapshot) : STATUS_OK;
 }

@@ -13,15 +13,19 @@ struct stream_source {
     const struct rk_kafka_conf *kafka; /* the topic, without path */
 };
 
+enum { STREAM_RUN_MAX = 2000 };
 /* Called for each message, `m` being its bytes (timestamp 0 in a file). Failures end the stream. */
 struct stream_handler {
     void *context;
     enum status (*event)(void *context, const struct ev_event *e, const struct rk_message *m);
     enum status (*bad)(void *context, const char *reason, const struct rk_message *m);
+    /* of a file, in place of `event`: good lines that stand together, at most
+     * STREAM_RUN_MAX. Optional. */
+    enum status (*events)(void *context, const struct ev_event *events, int n);
 };
 
-/* `what` stands in the progress line. Events borrow from memory that lives until the call returns
- * (topic) or the next event (file). */
+/* `what` stands in the progress line. Events borrow from memory that lives until the handler
+ * returns. The handler runs on the caller's thread. */
 enum status stream_read(const struct stream_source *source, const char *what, int quiet,
                         const struct stream_handler *handler);
 
