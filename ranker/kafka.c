@@ -50,6 +50,7 @@ enum status rk_kafka_fill(rd_kafka_conf_t *conf, const struct rk_kafka_conf *c,
     TRY(set(conf, "bootstrap.servers", c->brokers));
     TRY(set(conf, "client.id", "moerank"));
     TRY(set(conf, "log.queue", "true")); /* logs are served where we poll, not on their threads */
+    TRY(set(conf, "reconnect.backoff.max.ms", "2000")); /* back soon after a broker is */
     for (; before->name; before++)
         TRY(set(conf, before->name, before->value));
     for (int i = 0; i < c->properties.n; i++)
