@@ -87,18 +87,33 @@ static inline int moe_half_order(int p) {
     return p < 32 ? 16 * (p / 8) + p % 8 : 16 * ((p - 32) / 8) + 8 + p % 8;
 }
 
+/* A choice of k among n <= MOE_LANES: softmax over the chosen, or over all of them. */
+struct moe_top {
+    int n, k;
+    bool over_chosen;
+    float scale; /* of the weights */
+};
+
 /* One instruction set. Elementwise counts are multiples of MOE_LANES: buffers are padded. */
 struct moe_kernels {
     const char *name;            /* "avx512" */
     int nr;                      /* columns of a panel */
     int mr[3];                   /* rows of the highest tile, per precision; 0: no such kernel */
     moe_tile_fn *const *tile[3]; /* [mr] tile[precision][m - 1]: tiles of m rows */
+    /* The same over panels of nr_narrow columns, for gates; they end in F32. NULL: none */
+    int nr_narrow;
+    moe_tile_fn *const *narrow[3];
 
     void (*sigmoid)(float *x, int n); /* x = 1 / (1 + exp(-x)) */
     /* Of each row the softmax over x[0 .. lanes); what is left of out's last group of MOE_LANES is
      * 0. That much of x is read, whatever stands there. Strides in floats. */
     void (*softmax)(const float *x, size_t x_stride, float *out, size_t out_stride, int rows,
                     int lanes);
+    /* Of each row the best `c->k` of its first `c->n` logits: out [MOE_LANES] is their weight, 0
+     * for the rest. Ties go to the lower lane; a row with a NaN becomes NaN. Strides in floats; a
+     * whole MOE_LANES of x is read. */
+    void (*choose)(const struct moe_top *c, const float *x, size_t x_stride, float *out,
+                   size_t out_stride, int rows);
     /* out = (x - mean) * scale, cut to +-clip; 0 where x is not finite. Any n. */
     void (*standardise)(const float *x, const float *mean, const float *scale, float clip,
                         float *out, int n);

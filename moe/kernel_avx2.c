@@ -38,22 +38,26 @@ static inline __attribute__((always_inline)) TARGET float most_lanes(__m256 v) {
 #include "moe/kernel_tile.inc"
 #include "moe/kernel_rows.inc"
 
-TILE(MOE_FP32, 1)
-TILE(MOE_FP32, 2)
-TILE(MOE_FP32, 3)
-TILE(MOE_FP32, 4)
-TILE(MOE_FP32, 5)
-TILE(MOE_FP32, 6)
-static moe_tile_fn *const tiles[MR] = {tile_MOE_FP32_1, tile_MOE_FP32_2, tile_MOE_FP32_3,
-                                       tile_MOE_FP32_4, tile_MOE_FP32_5, tile_MOE_FP32_6};
+/* clang-format off */
+#define EACH_MR(X, type) X(type, 1) X(type, 2) X(type, 3) X(type, 4) X(type, 5) X(type, 6)
+#define TILE_OF(type, mr)   tile_##type##_##mr,
+#define NARROW_OF(type, mr) narrow_##type##_##mr,
+/* clang-format on */
+EACH_MR(TILE, MOE_FP32)
+EACH_MR(NARROW, MOE_FP32)
+static moe_tile_fn *const tiles[MR] = {EACH_MR(TILE_OF, MOE_FP32)};
+static moe_tile_fn *const narrow[MR] = {EACH_MR(NARROW_OF, MOE_FP32)};
 
 const struct moe_kernels moe_kernels_avx2 = {
     .name = "avx2",
     .nr = NR,
     .mr = {MR, 0, 0},
     .tile = {tiles, NULL, NULL},
+    .nr_narrow = V_LANES,
+    .narrow = {narrow, NULL, NULL},
     .sigmoid = rows_sigmoid,
     .softmax = rows_softmax,
+    .choose = rows_choose,
     .mix = {{mix_f32_f32, NULL}, {NULL, NULL}},
     .half = {half_f32, NULL, NULL},
     .standardise = rows_standardise,

@@ -37,26 +37,32 @@ static inline __attribute__((always_inline)) int load_bits(const char *p) {
 
 /* It would move these lines anew each time. */
 /* clang-format off */
-#define TILES(type)                                                                                \
-    TILE(type, 1) TILE(type, 2) TILE(type, 3) TILE(type, 4) TILE(type, 5) TILE(type, 6)            \
-    TILE(type, 7) TILE(type, 8) TILE(type, 9) TILE(type, 10) TILE(type, 11) TILE(type, 12)         \
-    TILE(type, 13) TILE(type, 14)                                                                  \
-    static moe_tile_fn *const tiles_##type[MR] = {                                                 \
-        tile_##type##_1,  tile_##type##_2,  tile_##type##_3,  tile_##type##_4,  tile_##type##_5,   \
-        tile_##type##_6,  tile_##type##_7,  tile_##type##_8,  tile_##type##_9,  tile_##type##_10,  \
-        tile_##type##_11, tile_##type##_12, tile_##type##_13, tile_##type##_14};
+#define EACH_MR(X, type)                                                                           \
+    X(type, 1) X(type, 2) X(type, 3) X(type, 4) X(type, 5) X(type, 6) X(type, 7) X(type, 8)        \
+    X(type, 9) X(type, 10) X(type, 11) X(type, 12) X(type, 13) X(type, 14)
+#define TILE_OF(type, mr)   tile_##type##_##mr,
+#define NARROW_OF(type, mr) narrow_##type##_##mr,
 /* clang-format on */
-TILES(MOE_FP32)
-TILES(MOE_BF16)
-TILES(MOE_INT8)
+EACH_MR(TILE, MOE_FP32)
+EACH_MR(TILE, MOE_BF16)
+EACH_MR(TILE, MOE_INT8)
+EACH_MR(NARROW, MOE_FP32)
+EACH_MR(NARROW, MOE_BF16)
+static moe_tile_fn *const tiles[][MR] = {
+    {EACH_MR(TILE_OF, MOE_FP32)}, {EACH_MR(TILE_OF, MOE_BF16)}, {EACH_MR(TILE_OF, MOE_INT8)}};
+static moe_tile_fn *const narrow[][MR] = {{EACH_MR(NARROW_OF, MOE_FP32)},
+                                          {EACH_MR(NARROW_OF, MOE_BF16)}};
 
 const struct moe_kernels moe_kernels_avx512 = {
     .name = "avx512",
     .nr = NR,
     .mr = {MR, MR, MR},
-    .tile = {tiles_MOE_FP32, tiles_MOE_BF16, tiles_MOE_INT8},
+    .tile = {tiles[0], tiles[1], tiles[2]},
+    .nr_narrow = V_LANES,
+    .narrow = {narrow[0], narrow[1], NULL},
     .sigmoid = rows_sigmoid,
     .softmax = rows_softmax,
+    .choose = rows_choose,
     .mix = {{mix_f32_f32, mix_f32_bf16}, {mix_bf16_f32, mix_bf16_bf16}},
     .half = {half_f32, half_bf16, half_int8},
     .standardise = rows_standardise,

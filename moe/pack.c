@@ -132,8 +132,10 @@ static void next_rows(struct moe_tile *u, int m) {
 
 void moe_pack_run(const struct moe_kernels *k, const struct moe_pack *p, const struct moe_tile *t,
                   int n_rows, int from, int to) {
-    assert(p->nr == k->nr);
+    assert(p->nr == k->nr || p->nr == k->nr_narrow);
+    assert(p->nr == k->nr || t->end == MOE_END_F32);
     const int mr = k->mr[p->precision];
+    moe_tile_fn *const *tile = (p->nr == k->nr ? k->tile : k->narrow)[p->precision];
     assert(mr > 0);
     if (n_rows == 0)
         return;
@@ -142,7 +144,7 @@ void moe_pack_run(const struct moe_kernels *k, const struct moe_pack *p, const s
         struct moe_tile u = panel_of(p, t, panel);
         for (int i = 0; i < tiles; i++) {
             int m = n_rows / tiles + (i < n_rows % tiles);
-            k->tile[p->precision][m - 1](&u);
+            tile[m - 1](&u);
             next_rows(&u, m);
         }
     }

@@ -26,6 +26,11 @@ void moe_pack_place(struct moe_pack *p, enum moe_precision precision, int k, int
  * int8: unit [k] is the value of one unit of input i (NULL: all 1), folded into the weights. */
 void moe_pack_fill(struct moe_pack *p, int at, int n, const float *w, size_t stride,
                    const float *unit);
+/* Columns of a panel for a gate's `n` logits: narrow when one vector holds them. */
+static inline int moe_pack_gate_nr(const struct moe_kernels *k, enum moe_precision precision,
+                                   int n) {
+    return n <= k->nr_narrow && k->narrow[precision] ? k->nr_narrow : k->nr;
+}
 static inline int moe_pack_columns(const struct moe_pack *p) { return p->panels * p->nr; }
 /* Bytes of a row of activations of `k` columns, padded for the tiles and to 64. */
 static inline size_t moe_pack_row_bytes(enum moe_precision precision, int k) {
@@ -33,9 +38,9 @@ static inline size_t moe_pack_row_bytes(enum moe_precision precision, int k) {
     return (bytes + 63) & ~(size_t)63;
 }
 
-/* All panels in [from, to) over `n_rows` rows: `t` describes the whole matrix (a, start, out, dot
- * at row 0 and column 0); w, steps and, when t->scale is NULL, the scale are the pack's. Rows are
- * split evenly over tiles, so that none is thin. */
+/* p->nr is k->nr, or k->nr_narrow. All panels in [from, to) over `n_rows` rows: `t` describes the
+ * whole matrix (a, start, out, dot at row 0 and column 0); w, steps and, when t->scale is NULL, the
+ * scale are the pack's. Rows are split evenly over tiles, so that none is thin. */
 void moe_pack_run(const struct moe_kernels *k, const struct moe_pack *p, const struct moe_tile *t,
                   int n_rows, int from, int to);
 

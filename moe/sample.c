@@ -8,6 +8,10 @@
 #include "moe/model_impl.h"
 
 #define EXPERT "expert: {kind: mlp, hidden: [256], out: 128}"
+#define ONE_GATE(kind)                                                                             \
+    "{layers: [{kind: omoe, experts: 8, gate: {kind: " kind "}, " EXPERT                           \
+    "}], tower: {hidden: [64]}}"
+#define SHAPE .query_columns = 256, .cand_columns = 256, .n_tasks = 3
 
 static const struct {
     const char *name;
@@ -29,6 +33,10 @@ static const struct {
       .query_columns = 256,
       .cand_columns = 256,
       .n_tasks = 3}},
+    /* one gate for all tasks; dense, its two best, and all eight of eight: the dense one again */
+    {"omoe8", {.spec = ONE_GATE("softmax"), SHAPE}},
+    {"omoe8-top2", {.spec = ONE_GATE("topk, k: 2"), SHAPE}},
+    {"omoe8-top8", {.spec = ONE_GATE("topk, k: 8"), SHAPE}},
     {"small",
      {.spec = "{layers: [{kind: mmoe, experts: 3, expert: {kind: mlp, hidden: [64], out: 64}}], "
               "tower: {hidden: [32]}}",

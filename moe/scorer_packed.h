@@ -66,14 +66,16 @@ struct packed_expert {
 enum packed_gate_kind {
     PACKED_ONE,     /* a single expert: weight 1 */
     PACKED_SOFTMAX, /* logits beside the other gates', softmax in registers */
-    PACKED_CHOICE,  /* fp32 logits beside the others', the choice by the gate's own code (mix.h) */
+    PACKED_TOP,     /* fp32 logits beside the others', the best k in registers */
+    PACKED_CHOICE,  /* the same logits, the choice by the gate's own code (mix.h) */
     PACKED_OWN,     /* the gate's own code, by rows in fp32 */
 };
 struct packed_gate {
     enum packed_gate_kind kind;
     int source, n_experts;
-    int logits_at; /* SOFTMAX, CHOICE: column of the source's logits */
-    int at;        /* column of the level's weights, a multiple of MOE_LANES */
+    int logits_at; /* SOFTMAX, TOP, CHOICE: column of the source's logits */
+    struct moe_top top;
+    int at; /* column of the level's weights, a multiple of MOE_LANES */
     const struct moe_gate_use *use;
     /* CHOICE, OWN: bytes: [block x n_experts], what bind() takes; CHOICE: logits without gaps */
     size_t at_route, at_work, at_dense;

@@ -81,9 +81,21 @@ static bool chooses(const struct moe_gate *g, const struct packed_source *s) {
     return ((const struct moe_mix_gate *)g->shape)->router.temperature == 1;
 }
 
-static enum packed_gate_kind kind_of(const struct moe_gate *g, const struct packed_source *s) {
+/* A choice without group or capacity limits, of no more experts than a vector holds. */
+static bool takes_best(const struct moe_gate *g, struct moe_top *top) {
+    const struct moe_mix_conf *c = &((const struct moe_mix_gate *)g->shape)->mix;
+    *top = (struct moe_top){.n = g->n_experts,
+                            .k = moe_choice_k(c->k, g->n_experts),
+                            .over_chosen = c->order == MOE_TOPK_SOFTMAX || c->renormalise,
+                            .scale = (float)c->scale};
+    bool limited = c->capacity.factor > 0 && c->capacity.in == MOE_CAPACITY_ALWAYS;
+    return g->n_experts <= MOE_LANES && c->groups.n == 0 && !limited;
+}
+
+static enum packed_gate_kind kind_of(const struct moe_gate *g, const struct packed_source *s,
+                                     struct moe_top *top) {
     if (chooses(g, s))
-        return PACKED_CHOICE;
+        return takes_best(g, top) ? PACKED_TOP : PACKED_CHOICE;
     if (g->ops != &moe_gate_softmax)
         return PACKED_OWN;
     return g->n_experts == 1 ? PACKED_ONE : PACKED_SOFTMAX;
@@ -104,7 +116,6 @@ static void place_own(struct moe_packed *p, struct packed_level *l, struct packe
     g->at_dense = moe_packed_take(p, (size_t)(p->block * g->n_experts) * sizeof(float));
     g->at_work = moe_packed_take(p, work.used * sizeof(float));
     g->at_route = moe_packed_take(p, (size_t)(p->block * g->n_experts) * sizeof(float));
-    l->sparse |= (g->use->gate.flags & MOE_GATE_SPARSE) != 0;
     if (s->n && !s->has_own)
         s->at_own = moe_packed_take(p, (size_t)(p->block * s->columns) * sizeof(float));
     s->has_own = true;
@@ -120,16 +131,17 @@ static void shape_gates(struct moe_packed *p, const struct moe_level *l, struct 
     for (int i = 0; i < l->n_gates; i++) {
         const struct moe_gate_use *u = &l->gates[i];
         struct packed_gate *g = &to->gates[i];
-        *g = (struct packed_gate){.kind = kind_of(&u->gate, &to->sources[u->source]),
-                                  .source = u->source,
+        *g = (struct packed_gate){.source = u->source,
                                   .n_experts = u->gate.n_experts,
                                   .logits_at = lanes[u->source],
                                   .at = weights,
                                   .use = u};
+        g->kind = kind_of(&u->gate, &to->sources[u->source], &g->top);
         weights += padded(u->gate.n_experts, MOE_LANES);
         if (g->kind == PACKED_SOFTMAX)
             lanes[u->source] += u->gate.n_experts;
-        if (g->kind == PACKED_CHOICE) {
+        to->sparse |= (u->gate.flags & MOE_GATE_SPARSE) != 0;
+        if (g->kind == PACKED_TOP || g->kind == PACKED_CHOICE) {
             g->logits_at = choices[u->source];
             choices[u->source] += u->gate.n_experts;
         }
@@ -152,7 +164,7 @@ static void shape_gates(struct moe_packed *p, const struct moe_level *l, struct 
         s->side.out = lanes[i];
         s->side.act = MOE_ACT_NONE;
         s->choice = (struct packed_layer){.in = s->columns, .out = choices[i], .act = MOE_ACT_NONE};
-        s->choice_stride = (size_t)padded(choices[i], p->k->nr);
+        s->choice_stride = (size_t)padded(choices[i], p->k->nr) + MOE_LANES;
         s->at_choice = moe_packed_take(p, (size_t)p->block * s->choice_stride * sizeof(float));
         /* a group of 16 is read from any logit on */
         s->logits_stride = (size_t)padded(lanes[i], p->k->nr) + MOE_LANES;

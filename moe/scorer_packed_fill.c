@@ -43,11 +43,20 @@ static const float *per_unit(struct filler *f, const float *unit, int n) {
     return per;
 }
 
-static void place(struct filler *f, struct moe_pack *w, enum moe_precision precision, int k,
-                  int n) {
-    int nr = f->p->k->nr;
+static void place_panels(struct filler *f, struct moe_pack *w, enum moe_precision precision, int k,
+                         int n, int nr) {
     void *block = room(f, moe_pack_bytes(precision, k, n, nr));
     moe_pack_place(w, precision, k, n, nr, block);
+}
+
+static void place(struct filler *f, struct moe_pack *w, enum moe_precision precision, int k,
+                  int n) {
+    place_panels(f, w, precision, k, n, f->p->k->nr);
+}
+
+static void place_gates(struct filler *f, struct moe_pack *w, enum moe_precision precision, int k,
+                        int n) {
+    place_panels(f, w, precision, k, n, moe_pack_gate_nr(f->p->k, precision, n));
 }
 
 static float *columns_room(struct filler *f, int n) {
@@ -98,15 +107,17 @@ static struct packed_query *query_of(struct moe_packed *p, const struct packed_s
     return s->n == 0 && p->m->part[MOE_QUERY] > 0 ? q : NULL;
 }
 
-/* The logits of a source's gates of one kind, side by side. */
-static void fill_gates(struct filler *f, int level, int at, enum packed_gate_kind kind,
-                       struct packed_layer *l, struct packed_query *q) {
+/* The logits of a source's gates that choose, or that do not, side by side. */
+static void fill_gates(struct filler *f, int level, int at, bool choose, struct packed_layer *l,
+                       struct packed_query *q) {
     struct moe_packed *p = f->p;
     const struct packed_level *to = &p->levels[level];
     for (int g = 0; g < to->n_gates; g++) {
         const struct moe_gate_use *u = to->gates[g].use;
         const struct moe_layout *y = &u->gate.params;
-        if (u->source != at || to->gates[g].kind != kind)
+        const enum packed_gate_kind kind = to->gates[g].kind;
+        const bool chooses = kind == PACKED_TOP || kind == PACKED_CHOICE;
+        if (u->source != at || (!chooses && kind != PACKED_SOFTMAX) || chooses != choose)
             continue;
         const float *w = moe_params_at(&p->m->params, p->m->params.v, u->tensor, 0);
         struct part x = {.w = w + y->f[0].at,
@@ -136,18 +147,18 @@ static void fill_side(struct filler *f, int level, int at) {
     struct packed_query *q = query_of(p, s, &p->query_side);
     struct packed_query *qc = query_of(p, s, &p->query_choice);
     if (s->choice.out) {
-        place(f, &s->choice.w, MOE_FP32, s->columns, s->choice.out);
+        place_gates(f, &s->choice.w, MOE_FP32, s->columns, s->choice.out);
         s->choice.start = qc ? NULL : columns_room(f, s->choice.out);
         if (f->base)
-            fill_gates(f, level, at, PACKED_CHOICE, &s->choice, qc);
+            fill_gates(f, level, at, true, &s->choice, qc);
     }
     if (!s->has_side)
         return;
-    place(f, &s->side.w, p->side, s->columns, s->side.out);
+    place_gates(f, &s->side.w, p->side, s->columns, s->side.out);
     s->side.start = q ? NULL : columns_room(f, s->side.out);
     if (!f->base)
         return;
-    fill_gates(f, level, at, PACKED_SOFTMAX, &s->side, q);
+    fill_gates(f, level, at, false, &s->side, q);
     if (level == 0 && p->wide_at >= 0 && at == p->wide_source)
         fill_wide(f, &s->side, q);
 }

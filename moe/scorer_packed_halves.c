@@ -27,7 +27,7 @@ static const char *lacks(const struct moe_packed *p) {
     if (first->n_sources != 1)
         return "a first level with one source";
     for (int g = 0; g < first->n_gates; g++)
-        if (first->gates[g].kind == PACKED_OWN || first->gates[g].kind == PACKED_CHOICE)
+        if (first->gates[g].kind != PACKED_ONE && first->gates[g].kind != PACKED_SOFTMAX)
             return "softmax gates in the first level";
     for (int e = 0; e < first->n_experts; e++)
         if (first->experts[e].n_layers < 2 || first->experts[e].layers[0].act != MOE_ACT_RELU)

@@ -137,6 +137,10 @@ static void run_gates(const struct packed_run *r, const struct packed_level *bel
             r->p->k->softmax(packed_floats(r, s->at_logits) + gate->logits_at, s->logits_stride,
                              weights, l->weights_stride, r->n, gate->n_experts);
             break;
+        case PACKED_TOP:
+            r->p->k->choose(&gate->top, packed_floats(r, s->at_choice) + gate->logits_at,
+                            s->choice_stride, weights, l->weights_stride, r->n);
+            break;
         case PACKED_CHOICE:
         case PACKED_OWN:
             run_own_gate(r, below, s, gate, weights, l->weights_stride);

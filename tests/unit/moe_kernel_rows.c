@@ -51,6 +51,47 @@ static void test_softmax(void) {
     }
 }
 
+/* What choose should give one row: the k best, ties to the lower lane. */
+static void chosen_weights(const struct moe_top *c, const float *h, double *want) {
+    double sum = 0;
+    bool in[MOE_LANES] = {false};
+    for (int k = 0; k < c->k; k++) {
+        int best = -1;
+        for (int i = 0; i < c->n; i++)
+            best = in[i] || (best >= 0 && h[i] <= h[best]) ? best : i;
+        in[best] = true;
+    }
+    for (int i = 0; i < c->n; i++)
+        sum += in[i] || !c->over_chosen ? exp((double)h[i]) : 0;
+    for (int i = 0; i < MOE_LANES; i++)
+        want[i] = i < c->n && in[i] ? c->scale * exp((double)h[i]) / sum : 0;
+}
+
+static void test_choose(void) {
+    enum { ROWS = 7, STRIDE = 21 };
+    struct rng r;
+    rng_init(&r, 4);
+    EACH_SET(k) for (int i = 0; i < 400; i++) {
+        struct moe_top c = {.n = 1 + (int)rng_below(&r, MOE_LANES), .scale = i % 2 ? 1 : 2.5f};
+        c.k = 1 + (int)rng_below(&r, (uint32_t)c.n);
+        c.over_chosen = i % 3 != 0;
+        float x[ROWS * STRIDE + MOE_LANES], y[ROWS * MOE_LANES];
+        double want[MOE_LANES];
+        for (int j = 0; j < ROWS * STRIDE + MOE_LANES; j++) /* few values: ties */
+            x[j] = j % STRIDE < c.n ? (float)rng_below(&r, i % 5 ? 1000 : 3) * 0.01f : NAN;
+        x[STRIDE + (int)rng_below(&r, (uint32_t)c.n)] = NAN;
+        k->choose(&c, x, STRIDE, y, MOE_LANES, ROWS);
+        for (int row = 0; row < ROWS; row++) {
+            chosen_weights(&c, x + row * STRIDE, want);
+            for (int j = 0; j < MOE_LANES; j++)
+                if (row == 1 ? !isnan(y[MOE_LANES + j])
+                             : !(fabs(y[row * MOE_LANES + j] - want[j]) <= 2e-6 * want[j]) ||
+                                   (want[j] == 0) != (y[row * MOE_LANES + j] == 0))
+                    CU_FAIL("choose is off");
+        }
+    }
+}
+
 static void test_standardise(void) {
     EACH_SET(k) {
         float x[37], mean[37], scale[37], y[37];
@@ -210,6 +251,6 @@ static void test_cpu_words(void) {
     CU_ASSERT(moe_cpu_peak(moe_cpu_host(), MOE_FP32, 50) > 0);
 }
 
-SUITE("moe_kernel_rows", TEST(test_sigmoid), TEST(test_softmax), TEST(test_standardise),
-      TEST(test_conversions), TEST(test_mix), TEST(test_half_int8), TEST(test_half_order),
-      TEST(test_cpu_words))
+SUITE("moe_kernel_rows", TEST(test_sigmoid), TEST(test_softmax), TEST(test_choose),
+      TEST(test_standardise), TEST(test_conversions), TEST(test_mix), TEST(test_half_int8),
+      TEST(test_half_order), TEST(test_cpu_words))

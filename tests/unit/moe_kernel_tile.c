@@ -33,7 +33,7 @@ static void guarded_free(struct guarded *g) { munmap(g->map, g->mapped); }
 
 struct shape {
     enum moe_precision precision;
-    int m, k, n, steps, columns;
+    int m, k, n, steps, columns, nr;
     enum moe_end end;
     bool relu, scattered;
 };
@@ -179,9 +179,9 @@ static void free_all(struct matrices *x) {
 static int run_case(const struct moe_kernels *kernels, struct shape *s, struct rng *r) {
     struct matrices x = {0};
     s->steps = (s->k + each_of(s->precision) - 1) / each_of(s->precision);
-    s->columns = (s->n + kernels->nr - 1) / kernels->nr * kernels->nr;
+    s->columns = (s->n + s->nr - 1) / s->nr * s->nr;
     make_activations(s, &x, r);
-    make_weights(s, &x, kernels->nr, r);
+    make_weights(s, &x, s->nr, r);
     make_ends(s, &x, r);
     struct moe_tile t = tile_for(s, &x);
     if (s->end == MOE_END_DOT) { /* only one row of floats comes out */
@@ -213,13 +213,18 @@ static void random_cases(const struct moe_kernels *kernels, enum moe_precision p
         s.end = (enum moe_end)(i % 4);
         if (!kernels->mr[MOE_BF16] && (s.end == MOE_END_BF16 || s.end == MOE_END_U8))
             s.end = MOE_END_F32;
+        s.nr = kernels->nr;
+        if (kernels->narrow[precision] && rng_below(&r, 4) == 0) {
+            s.nr = kernels->nr_narrow;
+            s.end = MOE_END_F32;
+        }
         s.relu = rng_below(&r, 2);
         s.scattered = s.end != MOE_END_DOT && rng_below(&r, 2);
         int bad = run_case(kernels, &s, &r);
         if (bad)
-            printf("  %s %s m %d k %d n %d end %d relu %d scattered %d: %d wrong\n", kernels->name,
-                   moe_precision_word(precision), s.m, s.k, s.n, (int)s.end, s.relu, s.scattered,
-                   bad);
+            printf("  %s %s nr %d m %d k %d n %d end %d relu %d scattered %d: %d wrong\n",
+                   kernels->name, moe_precision_word(precision), s.nr, s.m, s.k, s.n, (int)s.end,
+                   s.relu, s.scattered, bad);
         CU_ASSERT_EQUAL(bad, 0);
     }
 }

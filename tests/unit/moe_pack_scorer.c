@@ -102,6 +102,12 @@ static const struct moe_sample models[] = {
      .query_columns = 4,
      .cand_columns = 5,
      .n_tasks = 2},
+    {.spec =
+         "{layers: [{kind: omoe, experts: 9, gate: {kind: topk, k: 3, renormalise: false, scale: "
+         "1.5}}, {kind: mmoe, experts: 6, gate: {kind: switch}}]}",
+     .query_columns = 0,
+     .cand_columns = 5,
+     .n_tasks = 2},
     {.spec = "{layers: [{kind: mmoe, experts: 4, gate: {kind: expert_choice}}]}",
      .query_columns = 4,
      .cand_columns = 5,
@@ -331,6 +337,40 @@ static void test_fp32(void) {
     }
 }
 
+/* The k best of k experts are all of them: the sparse way gives the dense model's scores. */
+static void test_all_of_all(void) {
+    struct moe_model *dense, *all;
+    struct moe_packed *p[2] = {NULL};
+    struct arena a;
+    struct rng r;
+    arena_init(&a, 0);
+    rng_init(&r, 5);
+    if (!CHECK_OK(moe_sample_model(moe_sample_find("omoe8"), 1, &dense)) ||
+        !CHECK_OK(moe_sample_model(moe_sample_find("omoe8-top8"), 1, &all)))
+        return;
+    struct moe_batch b = moe_sample_batch(&dense->inputs, ROWS, 0, &r, &a);
+    for (int precision = MOE_FP32; precision <= MOE_BF16; precision++) {
+        if (!moe_cpu_has(moe_cpu(), (enum moe_precision)precision))
+            continue;
+        float *want = plain(dense, &b), *got[2];
+        for (int i = 0; i < 2; i++) {
+            CHECK_OK(moe_packed_new(i ? all : dense, moe_cpu(), (enum moe_precision)precision, ROWS,
+                                    NULL, &p[i]));
+            got[i] = packed(p[i], &b);
+            moe_packed_free(p[i]);
+        }
+        /* the gates differ in their type under bf16 */
+        CU_ASSERT(furthest(got[0], got[1], 3 * ROWS) <= (precision == MOE_FP32 ? 2e-6 : 0.01));
+        CU_ASSERT(furthest(want, got[1], 3 * ROWS) <= (precision == MOE_FP32 ? 1e-5 : 0.03));
+        heap_free(want);
+        heap_free(got[0]);
+        heap_free(got[1]);
+    }
+    moe_model_free(dense);
+    moe_model_free(all);
+    arena_deinit(&a);
+}
+
 static void test_bf16(void) {
     for (int i = 0; i < N_MODELS; i++)
         check_model(i, "avx512", MOE_BF16, 0.03);
@@ -373,5 +413,5 @@ static void test_calibration_refuses(void) {
     arena_deinit(&a);
 }
 
-SUITE("moe_pack_scorer", TEST(test_fp32), TEST(test_bf16), TEST(test_int8),
+SUITE("moe_pack_scorer", TEST(test_fp32), TEST(test_bf16), TEST(test_int8), TEST(test_all_of_all),
       TEST(test_calibration_refuses), TEST(test_kept), TEST(test_kept_needs_a_plain_level))
