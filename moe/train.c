@@ -22,6 +22,9 @@ const struct conf_item moe_train_items[] = {
              "workers that share each batch; results depend on the number, not on timing"),
     CONF_INT(struct moe_train_conf, patience, "patience", "3", 0, 100000, "epochs",
              "stop after so many epochs without a better validation loss; 0: never"),
+    CONF_INT(struct moe_train_conf, bad_steps_max, "bad_steps_max", "0", 0, 1e9, "steps",
+             "steps whose loss or gradient is not finite that are skipped before training stops; "
+             "0: it stops at the first"),
     CONF_FLOAT(struct moe_train_conf, rate, "rate", "0.001", 0, 10, NULL,
                "learning rate after warm-up"),
     CONF_FLOAT(struct moe_train_conf, weight_decay, "weight_decay", "0.0001", 0, 10, NULL,
@@ -137,7 +140,16 @@ static void shuffle(struct moe_training *t, struct rng *rng) {
     heap_free(runs);
 }
 
-static enum status run_epoch(struct moe_training *t, int epoch, double *loss) {
+static enum status bad_step(const struct moe_training *t, int epoch, int batch) {
+    return fail(STATUS_FAILED_PRECONDITION,
+                "epoch %d, batch %d: the loss is not finite%s; lower rate (now %g) or set clip",
+                epoch, batch,
+                t->conf->bad_steps_max ? ", more often than bad_steps_max allows" : "",
+                t->conf->rate);
+}
+
+static enum status run_epoch(struct moe_training *t, int epoch, double *loss,
+                             struct moe_train_report *report) {
     double sum = 0;
     int batches = 0;
     struct rng rng;
@@ -146,12 +158,9 @@ static enum status run_epoch(struct moe_training *t, int epoch, double *loss) {
     for (int from = 0, to; from < t->n_train; from = to, batches++) {
         to = batch_end(t, t->train, from);
         double l = moe_trainer_step(&t->trainer, t->train + from, to - from);
-        if (!isfinite(l))
-            return fail(
-                STATUS_FAILED_PRECONDITION,
-                "epoch %d, batch %d: the loss is not finite; lower rate (now %g) or set clip",
-                epoch + 1, batches + 1, t->conf->rate);
-        sum += l;
+        if (!isfinite(l) && ++report->bad_steps > t->conf->bad_steps_max)
+            return bad_step(t, epoch + 1, batches + 1);
+        sum += isfinite(l) ? l : 0;
         update_ema(t);
         progress_at(&t->progress, t->progress.done + t->trainer.n_rows);
     }
@@ -175,7 +184,7 @@ static enum status run_epochs(struct moe_training *t, struct moe_train_report *r
     memcpy(t->best, t->m->params.v, floats * sizeof(float));
     for (int epoch = 0; epoch < t->conf->epochs; epoch++) {
         double loss = 0, held = 0;
-        status = run_epoch(t, epoch, &loss);
+        status = run_epoch(t, epoch, &loss, report);
         if (status != STATUS_OK)
             break;
         snapshot(t, now);

@@ -7,7 +7,7 @@
 #include "moe/model.h"
 
 struct moe_train_conf {
-    int64_t epochs, batch_rows, seed, threads, patience;
+    int64_t epochs, batch_rows, seed, threads, patience, bad_steps_max;
     double rate, weight_decay, clip, pairwise,
         validation; /* validation: last share of the groups by time */
     double embed_rate, dropout, warmup, ema, gradnorm_alpha;
@@ -19,6 +19,7 @@ extern const struct conf_item moe_train_items[];
 
 struct moe_train_report {
     int epochs_run, best_epoch;
+    int64_t bad_steps; /* skipped: their loss or gradient was not finite */
     double train_loss, validation_loss;
     double *validation_auc; /* [n_tasks] of the kept epoch, arena */
     double seconds, rows_per_s;
@@ -26,7 +27,8 @@ struct moe_train_report {
 
 /* `spec`: the model section of the settings (map), see docs/models.md. `tasks`: names and losses
  * by the same order as the examples' labels. Errors: INVALID_ARGUMENT names the key; a loss that
- * is not finite: FAILED_PRECONDITION names the epoch and batch. Progress on stderr unless quiet. */
+ * is not finite (more often than bad_steps_max): FAILED_PRECONDITION names the epoch and batch.
+ * Progress on stderr unless quiet. */
 struct moe_task_spec {
     const char *name;
     double weight;

@@ -127,10 +127,13 @@ static void after_step(struct moe_trainer *t) {
 }
 
 static void set_clip(struct moe_trainer *t) {
-    double squares = 0;
-    for (int k = 0; k < t->n_workers; k++)
+    double squares = 0, loss = 0;
+    for (int k = 0; k < t->n_workers; k++) {
         squares += t->workers[k].squares;
+        loss += t->workers[k].loss;
+    }
     double norm = sqrt(squares);
+    t->bad = !isfinite(loss) || !isfinite(norm);
     t->clip = t->conf->clip > 0 && norm > t->conf->clip ? (float)(t->conf->clip / norm) : 1;
 }
 
@@ -138,6 +141,8 @@ static void move(struct moe_worker *w) {
     struct moe_trainer *t = w->trainer;
     const struct moe_params *p = &t->m->params;
     size_t dense = moe_params_dense(p);
+    if (t->bad)
+        return;
     moe_optim_dense(&t->optim, p, p->v, t->workers[0].g, bound(dense, w->index, t->n_workers),
                     bound(dense, w->index + 1, t->n_workers), t->rate, t->clip);
     for (int i = w->index; i < t->m->inputs.n_tables; i += t->n_workers)
@@ -174,8 +179,10 @@ static void step(struct moe_worker *w) {
     meet(t);
     if (w->index == 0) {
         set_clip(t);
-        after_step(t);
-        balance(t);
+        if (!t->bad) {
+            after_step(t);
+            balance(t);
+        }
     }
     meet(t);
     move(w);
@@ -320,5 +327,5 @@ double moe_trainer_step(struct moe_trainer *t, const int *groups, int n) {
     step(&t->workers[0]);
     for (int k = 0; k < t->n_workers; k++)
         loss += t->workers[k].loss;
-    return loss;
+    return t->bad ? (double)NAN : loss;
 }

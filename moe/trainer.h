@@ -48,6 +48,7 @@ struct moe_trainer {
     int n_groups, n_rows;
     double rows_weight;
     float rate, clip;
+    bool bad;   /* its loss or gradient is not finite: nothing moves */
     int *share; /* [n_workers + 1] bounds into groups */
     pthread_barrier_t barrier;
     bool stop;
@@ -60,5 +61,6 @@ void moe_trainer_init(struct moe_trainer *t, struct moe_model *m, const struct m
 void moe_trainer_deinit(struct moe_trainer *t);
 /* Copies groups [n] of the examples together into w->batch; at most rows_max rows. */
 void moe_worker_gather(struct moe_worker *w, const int *groups, int n);
-/* One step over groups [n] of the examples; returns the batch's mean loss with auxiliary losses. */
+/* One step over groups [n] of the examples; returns the batch's mean loss with auxiliary losses.
+ * NaN: the loss or its gradient is not finite; no number, state or moment was touched then. */
 double moe_trainer_step(struct moe_trainer *t, const int *groups, int n);

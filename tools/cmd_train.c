@@ -130,6 +130,8 @@ static enum status print_result(const struct fit *f, const struct options *o, bo
     report_int(&r, "rows", f->examples->n_rows);
     report_int(&r, "epochs", f->report.epochs_run);
     report_int(&r, "best_epoch", f->report.best_epoch);
+    if (f->report.bad_steps)
+        report_int(&r, "bad_steps", f->report.bad_steps);
     report_num(&r, "train_loss", f->report.train_loss, 4);
     report_num(&r, "validation_loss", f->report.validation_loss, 4);
     report_tasks(f, &r);

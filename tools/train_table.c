@@ -24,6 +24,8 @@ static enum status print_result(const struct verb_call *call, const struct fit *
     table_figures_read(&r, "table", &f->read);
     report_int(&r, "epochs", f->report.epochs_run);
     report_int(&r, "best_epoch", f->report.best_epoch);
+    if (f->report.bad_steps)
+        report_int(&r, "bad_steps", f->report.bad_steps);
     report_num(&r, "train_loss", f->report.train_loss, 4);
     report_num(&r, "validation_loss", f->report.validation_loss, 5);
     report_table(&r, "tasks", (const char *const[]){"task", "validation_auc", NULL});

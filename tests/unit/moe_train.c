@@ -224,6 +224,38 @@ static void test_what_is_wrong(void) {
     arena_deinit(&a);
 }
 
+/* One poisoned row: training stops there, or skips the steps it is in and learns from the others.
+ */
+static void test_bad_steps(void) {
+    struct arena a;
+    arena_init(&a, 0);
+    struct moe_examples *x = world(3000, 8), *fresh = world(1500, 2);
+    struct moe_train_conf c = conf_of(&a);
+    struct moe_train_report r;
+    struct moe_model *m = NULL;
+    c.epochs = 8;
+    c.prior_bias = false;
+    c.patience = 0;
+    x->labels[(x->n_rows - 1) * 2] = INFINITY; /* the oldest: not held out */
+    for (int threads = 1; threads <= 2; threads++) {
+        c.threads = threads;
+        c.bad_steps_max = 0;
+        FAILS(spec_text, STATUS_FAILED_PRECONDITION, "epoch 1, batch");
+        c.bad_steps_max = 7;
+        FAILS(spec_text, STATUS_FAILED_PRECONDITION, "more often than bad_steps_max");
+        CU_ASSERT_EQUAL(r.bad_steps, 8);
+        c.bad_steps_max = 8;
+        if (CHECK_OK(moe_train(spec_of(&a, spec_text), "m.yaml", tasks, x, &c, 1, &a, &r, &m))) {
+            CU_ASSERT_EQUAL(r.bad_steps, 8);
+            CU_ASSERT(auc_of(m, fresh, 0) > 0.75);
+            moe_model_free(m);
+        }
+    }
+    moe_examples_free(x);
+    moe_examples_free(fresh);
+    arena_deinit(&a);
+}
+
 static void test_examples(void) {
     struct moe_examples *x = world(50, 7);
     struct moe_batch b;
@@ -241,4 +273,5 @@ static void test_examples(void) {
 }
 
 SUITE("moe_train", TEST(test_learns), TEST(test_same_seed_same_bits), TEST(test_threads_agree),
-      TEST(test_no_peeking), TEST(test_stops_early), TEST(test_what_is_wrong), TEST(test_examples))
+      TEST(test_no_peeking), TEST(test_stops_early), TEST(test_what_is_wrong), TEST(test_bad_steps),
+      TEST(test_examples))
