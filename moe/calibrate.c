@@ -301,31 +301,19 @@ static void layer_errors(struct calibrate_side *fp32, struct calibrate_side *int
 /* --- the whole ---------------------------------------------------------------------------------
  */
 
-static enum status check_limits(const struct moe_model *m, const struct moe_calibrate_conf *conf,
-                                const struct moe_loss_report *l) {
-    if (!(l->top_overlap >= conf->overlap_min))
-        return fail(STATUS_FAILED_PRECONDITION,
-                    "int8 keeps %.2f %% of the top %d, less than the %.2f %% asked for; serve bf16",
-                    100 * l->top_overlap, conf->top, 100 * conf->overlap_min);
-    for (int t = 0; t < m->n_tasks; t++)
-        if (l->auc_fp32[t] - l->auc[t] > conf->auc_loss_max) /* NaN: no labels, no verdict */
-            return fail(
-                STATUS_FAILED_PRECONDITION,
-                "int8 loses %.5f of task '%s''s AUC, more than the %.5f allowed; serve bf16",
-                l->auc_fp32[t] - l->auc[t], m->tasks[t], conf->auc_loss_max);
-    return STATUS_OK;
-}
-
 static enum status calibrate(struct calibrate_side *fp32, struct calibrate_slates *slates,
                              struct moe_model *m, float *units, struct arena *a,
                              struct moe_calibration *out) {
+    const struct moe_calibrate_conf *conf = slates->conf;
+    const struct moe_loss_form form = {MOE_INT8, 0};
     struct calibrate_side int8;
     observe(fp32, slates, units);
     TRY(moe_calibrate_side_init(&int8, m, MOE_INT8, slates->rows, units));
     layer_errors(fp32, &int8, slates, units, a, out);
-    moe_calibrate_losses(fp32, &int8, slates, a, &out->loss);
     moe_calibrate_side_deinit(&int8);
-    return check_limits(m, slates->conf, &out->loss);
+    store_units(m, units, moe_packed_units(m));
+    TRY(moe_measure_loss(m, &form, conf->judged ? conf->judged : slates->x, conf, a, &out->loss));
+    return moe_check_loss(m, "int8", conf, &out->loss);
 }
 
 enum status moe_calibrate(struct moe_model *m, const struct moe_examples *x,
@@ -333,19 +321,20 @@ enum status moe_calibrate(struct moe_model *m, const struct moe_examples *x,
                           struct moe_calibration *out) {
     struct calibrate_side fp32;
     struct calibrate_slates slates;
+    const char *before = moe_model_meta(m, META_UNITS);
+    before = before ? arena_strdup(a, slice_of(before)) : "";
     if (x->n_rows == 0 || x->n_groups == 0)
         return fail(STATUS_FAILED_PRECONDITION, "there are no examples to calibrate with");
     if (!moe_cpu_has(moe_cpu(), MOE_INT8))
         return fail(STATUS_UNIMPLEMENTED, "this CPU has no instructions for int8");
-    const size_t n = moe_packed_units(m);
     moe_calibrate_slates_init(&slates, x, conf);
     enum status status = moe_calibrate_side_init(&fp32, m, MOE_FP32, slates.rows, NULL);
     if (status == STATUS_OK) {
-        float *units = ARENA_ARRAY(a, float, n + 1);
+        float *units = ARENA_ARRAY(a, float, moe_packed_units(m) + 1);
         status = calibrate(&fp32, &slates, m, units, a, out);
         moe_calibrate_side_deinit(&fp32);
-        if (status == STATUS_OK)
-            store_units(m, units, n);
+        if (status != STATUS_OK)
+            moe_model_meta_set(m, META_UNITS, before);
     }
     moe_calibrate_slates_deinit(&slates);
     return status;

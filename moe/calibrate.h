@@ -9,7 +9,13 @@
 #include "moe/model.h"
 #include "moe/scorer.h"
 
-/* What a precision loses against fp32 on the same requests. */
+/* A way to serve a model. */
+struct moe_loss_form {
+    enum moe_precision precision;
+    size_t cache_bytes; /* of an item cache; 0: none */
+};
+/* What it loses against the reference path (the model's own forward pass in fp32) on the same
+ * requests. */
 struct moe_loss_report {
     int requests, rows;
     double score_max, score_mean; /* |difference| of probabilities */
@@ -28,6 +34,8 @@ struct moe_calibrate_conf {
     int top;            /* the k of top_overlap */
     double overlap_min; /* refused below */
     double auc_loss_max;
+    double score_max;                  /* refused beyond; 0: any */
+    const struct moe_examples *judged; /* losses are measured on these; NULL: on the same */
 };
 struct moe_calibration {
     struct moe_loss_report loss;
@@ -42,9 +50,13 @@ extern const struct moe_calibrate_conf moe_calibrate_defaults;
 enum status moe_calibrate(struct moe_model *m, const struct moe_examples *x,
                           const struct moe_calibrate_conf *conf, struct arena *a,
                           struct moe_calibration *out);
-/* The same measurement for any precision. */
-enum status moe_measure_loss(const struct moe_model *m, enum moe_precision precision,
+/* Losses of one form, not held against limits. UNIMPLEMENTED: this CPU or the model's shape has no
+ * such form; FAILED_PRECONDITION: int8, and not calibrated. */
+enum status moe_measure_loss(const struct moe_model *m, const struct moe_loss_form *form,
                              const struct moe_examples *x, const struct moe_calibrate_conf *conf,
                              struct arena *a, struct moe_loss_report *out);
+/* FAILED_PRECONDITION, with the figure and the limit, when a limit of `conf` is missed. */
+enum status moe_check_loss(const struct moe_model *m, const char *form,
+                           const struct moe_calibrate_conf *conf, const struct moe_loss_report *l);
 /* The model's units, in the arena. FAILED_PRECONDITION: not calibrated; DATA_LOSS: damaged. */
 enum status moe_calibrate_units(const struct moe_model *m, struct arena *a, const float **out);

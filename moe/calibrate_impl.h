@@ -25,7 +25,3 @@ struct calibrate_side {
 enum status moe_calibrate_side_init(struct calibrate_side *s, const struct moe_model *m,
                                     enum moe_precision precision, int rows_max, const float *units);
 void moe_calibrate_side_deinit(struct calibrate_side *s);
-
-void moe_calibrate_losses(struct calibrate_side *fp32, struct calibrate_side *other,
-                          struct calibrate_slates *slates, struct arena *a,
-                          struct moe_loss_report *out);

@@ -7,6 +7,7 @@
 #include "base/rng.h"
 #include "moe/calibrate_impl.h"
 #include "moe/eval.h"
+#include "moe/scorer_path.h"
 
 void moe_calibrate_slates_init(struct calibrate_slates *s, const struct moe_examples *x,
                                const struct moe_calibrate_conf *conf) {
@@ -55,6 +56,35 @@ void moe_calibrate_side_deinit(struct calibrate_side *s) {
     heap_free(s->scratch);
 }
 
+/* One way to score, whatever MOERANK_SCORER says. */
+struct loss_side {
+    const struct moe_scorer_path_ops *ops;
+    void *state, *scratch;
+};
+
+static enum status side_init(struct loss_side *s, const struct moe_scorer_path_ops *ops,
+                             const struct moe_model *m, const struct moe_scorer_conf *conf) {
+    TRY(ops->open(m, conf, &s->state));
+    s->ops = ops;
+    s->scratch = heap_alloc_aligned(ops->scratch_bytes(s->state));
+    return STATUS_OK;
+}
+
+static void side_deinit(struct loss_side *s) {
+    s->ops->close(s->state);
+    heap_free(s->scratch);
+}
+
+static void side_score(const struct loss_side *s, const struct moe_batch *b, float *out) {
+    s->ops->score(s->state, b, s->scratch, out);
+}
+
+struct compared {
+    struct loss_side fp32, other;
+    const struct moe_model *m;
+    struct calibrate_slates *slates;
+};
+
 struct ranked {
     float score;
     int row;
@@ -87,14 +117,14 @@ static double overlap(const float *a, const float *b, int n, int top) {
     return (double)both / top;
 }
 
-static void compare_slates(struct calibrate_side *fp32, struct calibrate_side *other,
-                           struct calibrate_slates *slates, struct moe_loss_report *out) {
-    const int tasks = fp32->p->m->n_tasks, rows = slates->rows;
+static void compare_slates(const struct compared *c, struct moe_loss_report *out) {
+    struct calibrate_slates *slates = c->slates;
+    const int tasks = c->m->n_tasks, rows = slates->rows;
     float *a = HEAP_ARRAY(float, rows *tasks), *b = HEAP_ARRAY(float, tasks *rows);
     for (int i = 0; i < slates->conf->requests; i++) {
         struct moe_batch batch = moe_calibrate_slate(slates, i, rows);
-        moe_packed_score(fp32->p, &batch, fp32->scratch, a, NULL);
-        moe_packed_score(other->p, &batch, other->scratch, b, NULL);
+        side_score(&c->fp32, &batch, a);
+        side_score(&c->other, &batch, b);
         for (int k = 0; k < tasks * rows; k++) {
             double d = fabs((double)a[k] - (double)b[k]);
             out->score_max = d > out->score_max || isnan(d) ? d : out->score_max;
@@ -112,9 +142,10 @@ static void compare_slates(struct calibrate_side *fp32, struct calibrate_side *o
 }
 
 /* Scores of all examples, each group as its own request: [tasks][n_rows] */
-static float *score_examples(struct calibrate_side *s, const struct moe_examples *x) {
+static float *score_examples(const struct compared *c, const struct loss_side *s) {
+    const struct moe_examples *x = c->slates->x;
     const size_t n = (size_t)x->n_rows;
-    const int tasks = s->p->m->n_tasks, most = s->p->rows_max;
+    const int tasks = c->m->n_tasks, most = c->slates->rows;
     float *out = HEAP_ARRAY(float, n *(size_t)tasks), *scores = HEAP_ARRAY(float, tasks *most);
     for (int g = 0; g < x->n_groups; g++) {
         struct moe_batch all, b;
@@ -124,7 +155,7 @@ static float *score_examples(struct calibrate_side *s, const struct moe_examples
             b.n_rows = all.n_rows - from < most ? all.n_rows - from : most;
             b.cand += (size_t)from * (size_t)x->inputs.cand_columns;
             b.cand_ids += (size_t)from * (size_t)x->inputs.cand_slots;
-            moe_packed_score(s->p, &b, s->scratch, scores, NULL);
+            side_score(s, &b, scores);
             for (int t = 0; t < tasks; t++)
                 memcpy(out + (size_t)t * n + (size_t)(first + from), scores + t * b.n_rows,
                        (size_t)b.n_rows * sizeof *out);
@@ -134,12 +165,12 @@ static float *score_examples(struct calibrate_side *s, const struct moe_examples
     return out;
 }
 
-static void compare_aucs(struct calibrate_side *fp32, struct calibrate_side *other,
-                         const struct moe_examples *x, struct moe_loss_report *out) {
+static void compare_aucs(const struct compared *c, struct moe_loss_report *out) {
+    const struct moe_examples *x = c->slates->x;
     float *labels = HEAP_ARRAY(float, x->n_rows);
-    float *a = score_examples(fp32, x), *b = score_examples(other, x);
+    float *a = score_examples(c, &c->fp32), *b = score_examples(c, &c->other);
     const size_t n = (size_t)x->n_rows;
-    for (int t = 0; t < fp32->p->m->n_tasks; t++) {
+    for (int t = 0; t < c->m->n_tasks; t++) {
         for (size_t i = 0; i < n; i++)
             labels[i] = t < x->n_tasks ? x->labels[i * (size_t)x->n_tasks + (size_t)t] : NAN;
         out->auc_fp32[t] = moe_auc(a + (size_t)t * n, labels, x->n_rows);
@@ -150,40 +181,53 @@ static void compare_aucs(struct calibrate_side *fp32, struct calibrate_side *oth
     heap_free(b);
 }
 
-void moe_calibrate_losses(struct calibrate_side *fp32, struct calibrate_side *other,
-                          struct calibrate_slates *slates, struct arena *a,
-                          struct moe_loss_report *out) {
-    *out = (struct moe_loss_report){0};
-    out->auc_fp32 = ARENA_ARRAY(a, double, fp32->p->m->n_tasks);
-    out->auc = ARENA_ARRAY(a, double, fp32->p->m->n_tasks);
-    compare_slates(fp32, other, slates, out);
-    compare_aucs(fp32, other, slates->x, out);
+static enum status measure(struct compared *c, const struct moe_loss_form *form, struct arena *a,
+                           struct moe_loss_report *out) {
+    const struct moe_scorer_conf conf = {form->precision, c->slates->rows, form->cache_bytes};
+    TRY(side_init(&c->other, &moe_scorer_path_packed, c->m, &conf));
+    enum status status = STATUS_OK;
+    if (form->cache_bytes && !c->other.ops->cache(c->other.state))
+        status = fail(STATUS_UNIMPLEMENTED, "the model's shape has no item cache");
+    *out = (struct moe_loss_report){.auc_fp32 = ARENA_ARRAY(a, double, c->m->n_tasks),
+                                    .auc = ARENA_ARRAY(a, double, c->m->n_tasks)};
+    if (status == STATUS_OK) {
+        compare_slates(c, out);
+        compare_aucs(c, out);
+    }
+    side_deinit(&c->other);
+    return status;
 }
 
-static enum status measure(const struct moe_model *m, enum moe_precision precision,
-                           struct calibrate_slates *slates, struct calibrate_side *fp32,
-                           struct arena *a, struct moe_loss_report *out) {
-    struct calibrate_side other;
-    const float *units = NULL;
-    if (precision == MOE_INT8)
-        TRY(moe_calibrate_units(m, a, &units));
-    TRY(moe_calibrate_side_init(&other, m, precision, slates->rows, units));
-    moe_calibrate_losses(fp32, &other, slates, a, out);
-    moe_calibrate_side_deinit(&other);
-    return STATUS_OK;
-}
-
-enum status moe_measure_loss(const struct moe_model *m, enum moe_precision precision,
+enum status moe_measure_loss(const struct moe_model *m, const struct moe_loss_form *form,
                              const struct moe_examples *x, const struct moe_calibrate_conf *conf,
                              struct arena *a, struct moe_loss_report *out) {
     struct calibrate_slates slates;
-    struct calibrate_side fp32;
+    struct compared c = {.m = m, .slates = &slates};
+    const struct moe_scorer_conf exact = {MOE_FP32, conf->rows, 0};
     if (x->n_rows == 0 || x->n_groups == 0)
         return fail(STATUS_FAILED_PRECONDITION, "there are no examples to measure with");
-    TRY(moe_calibrate_side_init(&fp32, m, MOE_FP32, conf->rows, NULL));
+    TRY(side_init(&c.fp32, &moe_scorer_path_reference, m, &exact));
     moe_calibrate_slates_init(&slates, x, conf);
-    enum status status = measure(m, precision, &slates, &fp32, a, out);
+    enum status status = measure(&c, form, a, out);
     moe_calibrate_slates_deinit(&slates);
-    moe_calibrate_side_deinit(&fp32);
+    side_deinit(&c.fp32);
     return status;
+}
+
+enum status moe_check_loss(const struct moe_model *m, const char *form,
+                           const struct moe_calibrate_conf *conf, const struct moe_loss_report *l) {
+    if (conf->score_max > 0 && !(l->score_max <= conf->score_max))
+        return fail(STATUS_FAILED_PRECONDITION,
+                    "%s: some score is %.2g off, more than the %.2g allowed", form, l->score_max,
+                    conf->score_max);
+    if (!(l->top_overlap >= conf->overlap_min))
+        return fail(STATUS_FAILED_PRECONDITION,
+                    "%s keeps %.2f %% of the top %d, less than the %.2f %% asked for", form,
+                    100 * l->top_overlap, conf->top, 100 * conf->overlap_min);
+    for (int t = 0; t < m->n_tasks; t++)
+        if (l->auc_fp32[t] - l->auc[t] > conf->auc_loss_max) /* NaN: no labels, no verdict */
+            return fail(STATUS_FAILED_PRECONDITION,
+                        "%s loses %.5f of task '%s''s AUC, more than the %.5f allowed", form,
+                        l->auc_fp32[t] - l->auc[t], m->tasks[t], conf->auc_loss_max);
+    return STATUS_OK;
 }

@@ -5,6 +5,7 @@
 #include "base/heap.h"
 #include "base/log.h"
 #include "base/metric.h"
+#include "moe/cpu.h"
 #include "ranker/rank.h"
 
 #define REMEDY "train again, or serve it with the settings it was trained with"
@@ -157,13 +158,26 @@ static size_t cache_bytes(const struct feat_plan *plan, const struct rk_config *
     return (size_t)c->serving.cache_bytes;
 }
 
+static enum status precision_of(const struct moe_model *m, const struct rk_config *c,
+                                enum moe_precision *out) {
+    const char *word = moe_model_meta(m, RK_META_PRECISION);
+    *out = MOE_FP32;
+    if (c->serving.precision != RK_PRECISION_MODEL)
+        *out = (enum moe_precision)c->serving.precision;
+    else if (word)
+        while (strcmp(word, moe_precision_word(*out)) != 0)
+            if (++*out > MOE_INT8)
+                return fail(STATUS_DATA_LOSS, "metadata '" RK_META_PRECISION "': '%s'", word);
+    return STATUS_OK;
+}
+
 static enum status fill(struct rk_bundle *b, const struct rk_config *c) {
     TRY(check_inputs(b->model, b->plan));
     TRY(read_weights(b, c));
     int64_t pool = c->nearline.pool_max;
     b->rows_max = (int)(c->grpc.items_max > pool ? c->grpc.items_max : pool);
-    const struct moe_scorer_conf conf = {(enum moe_precision)c->serving.precision, b->rows_max,
-                                         cache_bytes(b->plan, c)};
+    struct moe_scorer_conf conf = {.rows_max = b->rows_max, .cache_bytes = cache_bytes(b->plan, c)};
+    TRY(precision_of(b->model, c, &conf.precision));
     return moe_scorer_new(b->model, &conf, &b->scorer);
 }
 

@@ -129,8 +129,8 @@ static const struct conf_item state_items[] = {
 static const struct conf_item serving_items[] = {
     CONF_STRING(struct rk_model_conf, path, "path", "",
                 "Model file (safetensors). Empty: none; Rank is refused."),
-    CONF_ENUM(struct rk_model_conf, precision, "precision", "fp32", "fp32|bf16|int8",
-              "Of the packed weights."),
+    CONF_ENUM(struct rk_model_conf, precision, "precision", "model", "fp32|bf16|int8|model",
+              "Of the packed weights. model: what `moerank quantize` published it for, else fp32."),
     CONF_BYTES(struct rk_model_conf, cache_bytes, "item_cache", "256MiB", 0, 1ull << 40,
                "Budget of the candidate halves of the first layers, kept by item; taken as it is "
                "needed. Left out, and logged, where features hang on user and item together. "

@@ -51,9 +51,10 @@ struct rk_state_conf {
     int64_t snapshot_every_us;
     struct feat_store_conf store;
 };
+enum { RK_PRECISION_MODEL = 3 };
 struct rk_model_conf {
     const char *path;
-    int precision;
+    int precision;       /* enum moe_precision, or RK_PRECISION_MODEL */
     int64_t cache_bytes; /* of item halves; 0: none */
     bool watch;
 };

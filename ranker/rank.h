@@ -22,6 +22,8 @@ struct rk_bundle {
     bool published;         /* the slot's: it frees this struct, not the last release */
     struct rk_bundle *next; /* the slot's */
 };
+/* A model's metadata: the word of the precision it was published for (moerank quantize). */
+#define RK_META_PRECISION "precision"
 enum rk_combine { RK_SUM, RK_PRODUCT };
 
 /* Checks that the model's inputs are the plan's: FAILED_PRECONDITION names the first difference.
