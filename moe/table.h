@@ -45,6 +45,12 @@ const struct moe_task_spec *moe_table_task_specs(const struct moe_table *t); /* 
 enum status moe_table_read(struct moe_table *t, const char *path, uint64_t seed, int quiet,
                            struct moe_table_report *report, struct moe_examples **out);
 
+/* The texts behind the ids of categories (not of hashed, binned or crossed ones), as a file that
+ * was just read has them; each again wherever it stands. slot: of cand_ids. */
+enum status moe_table_texts(const struct moe_table *t, const char *path,
+                            void (*named)(void *context, int slot, uint32_t id, struct slice text),
+                            void *context);
+
 /* What was learnt, as JSON to keep in a model's metadata ("table"), added to out; after a read. */
 void moe_table_save(const struct moe_table *t, struct buf *out);
 /* And back: a table that reads files for that model; a task whose label is not in a file has no

@@ -1,5 +1,6 @@
 /* cmd_inspect.c: looks into the three kinds of files there are: a model, a snapshot of state, a
- * settings file with its plan. Which it is, the first bytes tell. */
+ * settings file with its plan. Which it is, the first bytes tell. With --data, what a model's
+ * experts do on it (inspect_*.c). */
 #define _GNU_SOURCE /* memmem */
 #include <math.h>
 #include <stdio.h>
@@ -9,6 +10,7 @@
 #include "features/kind.h"
 #include "moe/model.h"
 #include "ranker/config.h"
+#include "tools/inspect.h"
 #include "tools/options.h"
 #include "tools/report.h"
 #include "tools/tensors.h"
@@ -16,10 +18,23 @@
 
 enum { METADATA_WIDTH = 72 }; /* --json shows all */
 
-struct options {
-    struct option_config config;
-};
-static const struct conf_item items[] = {OPTION_CONFIG_OR(struct options, config, ""), CONF_END};
+static const struct conf_item items[] = {
+    OPTION_CONFIG_OR(struct inspect_options, config, ""),
+    OPTION_TEXT(struct inspect_options, data, "data", "", "FILE",
+                "of a model: what its gates and experts do on these rows: a table, or events by "
+                "--config"),
+    OPTION_TEXT(struct inspect_options, html, "html", "", "FILE",
+                "with --data: the same, drawn, as one HTML file"),
+    OPTION_TEXT(struct inspect_options, against, "against", "", "FILE",
+                "with --data: another model (an earlier checkpoint): how far routing has moved"),
+    CONF_STRINGS(struct inspect_options, segments, "segment", "",
+                 "with --data: an input whose values are shown as segments; may be given again; "
+                 "none: those that gates follow most"),
+    CONF_INT(struct inspect_options, rows, "rows", "20000", 10, 1e8, "N",
+             "with --data: look at so many rows at most, spread evenly"),
+    CONF_INT(struct inspect_options, row, "row", "0", 0, 1e9, "N",
+             "with --data: explain the prediction of row N, from 1"),
+    CONF_END};
 
 /* ---- models -----------------------------------------------------------------------------------
  */
@@ -123,11 +138,17 @@ static void report_metadata(const struct tensors *t, struct report *r) {
     report_group_end(r);
 }
 
-static enum status inspect_model(const char *path, const struct verb_call *call) {
+static enum status inspect_model(const char *path, const struct inspect_options *o,
+                                 const struct verb_call *call) {
     struct tensors t;
     struct moe_model *m;
     struct report r;
     TRY(moe_model_load(path, &m));
+    if (*o->data) {
+        enum status looked = inspect_experts(m, path, o, call);
+        moe_model_free(m);
+        return looked;
+    }
     enum status status = tensors_load(path, call->arena, &t);
     if (status != STATUS_OK) {
         moe_model_free(m);
@@ -183,7 +204,7 @@ static void report_state(struct feat_state *s, struct arena *a, struct report *r
     report_table_end(r);
 }
 
-static enum status inspect_snapshot(const char *path, size_t bytes, const struct options *o,
+static enum status inspect_snapshot(const char *path, size_t bytes, const struct inspect_options *o,
                                     const struct verb_call *call) {
     struct rk_config *c;
     struct feat_state *s = NULL;
@@ -251,7 +272,7 @@ static void report_plan(const struct feat_plan *p, struct report *r) {
     report_table_end(r);
 }
 
-static enum status inspect_plan(const char *path, const struct options *o,
+static enum status inspect_plan(const char *path, const struct inspect_options *o,
                                 const struct verb_call *call) {
     struct rk_config *c;
     struct report r;
@@ -284,15 +305,18 @@ static enum status read_head(const char *path, char head[16], size_t *n, size_t 
 }
 
 static enum status run(const struct verb_call *call, void *options) {
-    const struct options *o = options;
+    const struct inspect_options *o = options;
     const char *path = call->n_operands ? call->operands[0] : o->config.path;
     char head[16];
     size_t n, bytes;
     if (!*path)
         return fail(STATUS_INVALID_ARGUMENT, "which file? moerank inspect --help");
+    if (!*o->data && (*o->html || *o->against || o->row || o->segments.n))
+        return fail(STATUS_INVALID_ARGUMENT,
+                    "--html, --against, --segment and --row say what to do with --data");
     TRY(read_head(path, head, &n, &bytes));
     if (tensors_is_file((struct slice){head, n}))
-        return inspect_model(path, call);
+        return inspect_model(path, o, call);
     if (n >= 8 && memcmp(head, "MOEFEAT1", 8) == 0)
         return inspect_snapshot(path, bytes, o, call);
     return inspect_plan(path, o, call);
@@ -304,13 +328,16 @@ static const struct verb verb = {
     .operands_max = 1,
     .about =
         "Looks into a file. A model: tasks, spec, inputs, tensors with their norms, each expert's "
-        "norm, version. A snapshot (with --config, whose plan it follows): entities, bytes, "
+        "norm, version; with --data, what its gates and experts do on rows (docs/inspect.md). A "
+        "snapshot (with --config, whose plan it follows): entities, bytes, "
         "offsets. A settings file: the columns its plan makes, and which side they are on.",
     .example = "moerank inspect model.safetensors\n"
+               "moerank inspect model.safetensors --data rows.csv --html experts.html\n"
+               "moerank inspect model.safetensors --config moerank.yaml --data events.jsonl.gz\n"
                "moerank inspect state.snap --config moerank.yaml\n"
                "moerank inspect moerank.yaml --json",
     .items = items,
-    .bytes = sizeof(struct options),
+    .bytes = sizeof(struct inspect_options),
     .run = run,
 };
 
