@@ -1,5 +1,6 @@
 /* blas.h: single-precision products. The only door to BLAS; BLAS itself runs one thread, since
- * requests and training workers are the unit of parallelism. All matrices row-major. */
+ * requests and training workers are the unit of parallelism. All matrices row-major. Where the CPU
+ * has kernels of our own (train_gemm.h), moe_gemm uses those. */
 #pragma once
 
 /* C [m x n] = A [m x k] B [k x n] + beta C; ta, tb: the operand is stored transposed. ld*: floats
@@ -15,6 +16,14 @@ void moe_gemm_exact(int m, int n, int k, const float *a, int lda, const float *b
  * forward pass that promises equal bits (pass.h), so that no plug-in has to think of it. Returns
  * what it was. */
 int moe_gemm_set_exact(int on);
+
+/* While on, moe_gemm of this thread rounds operands to bf16 (sums stay fp32) where all three sizes
+ * are at least MOE_BF16_FROM and the CPU has the instruction. Returns what it was. */
+#define MOE_BF16_FROM 32
+int moe_gemm_set_bf16(int on);
+int moe_gemm_bf16(int m, int n, int k); /* whether a product of this thread would be rounded */
+/* Whether moe_gemm of this thread runs on kernels of our own. */
+int moe_gemm_own(void);
 
 const char *moe_blas_core(void); /* OpenBLAS's choice of kernels: "Cooperlake" */
 /* The OPENBLAS_CORETYPE under which this CPU would be faster, NULL when the choice is right. It is

@@ -1,0 +1,135 @@
+/* train_gemm.c: the loops around the tiles, after BLIS (Van Zee & van de Geijn 2015) with what
+ * training allows to leave out: rows of a plain A are read where they stand, since 14 of them lie
+ * in the nearest cache while all of B's panels stream past. B's block is packed to panels of 32
+ * columns; A is packed only when it is transposed or becomes bf16, a tile at a time.
+ *
+ * A batch's gradient x^T dy is summed over the batch in blocks, in order. No threads here: workers
+ * share the batch. */
+#include "moe/train_gemm.h"
+#include <pthread.h>
+#include "base/heap.h"
+#include "moe/cpu.h"
+
+enum {
+    BLOCK_FLOATS = 131072, /* of B's packed block: half of a common second-level cache */
+    STEPS = 512,           /* of k in a block; */
+    STEPS_ACROSS = 256,    /* when A is transposed: its packed tile shall stay in the first level */
+    A_FLOATS = MOE_TRAIN_MR * (STEPS + 16) + 16 * STEPS_ACROSS,
+    PANEL = 32,
+};
+
+static pthread_key_t key;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static const struct moe_train_kernels *kernels;
+static bool bf16;
+
+static void set_up(void) {
+    pthread_key_create(&key, heap_free);
+#if defined(__x86_64__)
+    if (moe_cpu()->isa == MOE_ISA_AVX512) {
+        kernels = &moe_train_kernels_avx512;
+        bf16 = moe_cpu()->bf16;
+    }
+#endif
+}
+
+bool moe_train_gemm_possible(bool with_bf16) {
+    pthread_once(&once, set_up);
+    return kernels && (bf16 || !with_bf16);
+}
+
+static float *buffers(void) {
+    float *p = pthread_getspecific(key);
+    if (!p) {
+        p = heap_alloc_aligned((BLOCK_FLOATS + A_FLOATS) * sizeof *p);
+        pthread_setspecific(key, p);
+    }
+    return p;
+}
+
+static int steps_of(const struct moe_train_gemm *g, int k) { return g->bf16 ? (k + 1) / 2 : k; }
+
+/* Rows [k0, k0 + k) and columns [j0, j0 + n) of op(B), as panels. */
+static void pack_b(const struct moe_train_gemm *g, int k0, int k, int j0, int n, float *out) {
+    const size_t steps = (size_t)steps_of(g, k), ld = (size_t)g->ldb;
+    for (int j = 0; j < n; j += PANEL) {
+        const size_t width = n - j > 16 ? PANEL : 16;
+        for (int half = 0; half < (int)width; half += 16) {
+            int cols = n - j - half < 16 ? n - j - half : 16;
+            size_t col = (size_t)(j0 + j + half);
+            if (g->tb)
+                kernels->pack_across(g->bf16, g->b + col * ld + (size_t)k0, ld, k, cols, out + half,
+                                     width);
+            else
+                kernels->pack(g->bf16, g->b + (size_t)k0 * ld + col, ld, k, cols, out + half,
+                              width);
+        }
+        out += steps * width;
+    }
+}
+
+/* The tile's rows of op(A): where they stand, or packed into `out`. */
+static void open_a(const struct moe_train_gemm *g, int i, int mr, int k0, int k, float *out,
+                   struct moe_train_tile *t) {
+    const size_t ld = (size_t)g->lda;
+    t->a = (const char *)out;
+    if (g->ta) {
+        kernels->pack(g->bf16, g->a + (size_t)k0 * ld + (size_t)i, ld, k, mr, out, 16);
+        t->a_row = sizeof(float);
+        t->a_step = 16 * sizeof(float);
+        return;
+    }
+    const float *a = g->a + (size_t)i * ld + (size_t)k0;
+    t->a_step = sizeof(float);
+    if (!g->bf16) {
+        t->a = (const char *)a;
+        t->a_row = ld * sizeof(float);
+        return;
+    }
+    size_t row = ((size_t)steps_of(g, k) + 15) & ~(size_t)15;
+    row += 16; /* not a power of two: rows shall not meet in one set of the cache */
+    t->a_row = row * sizeof(float);
+    for (int r = 0; r < mr; r++)
+        kernels->round(a + (size_t)r * ld, k, out + (size_t)r * row);
+}
+
+/* All rows of C over one packed block of B. */
+static void run_block(const struct moe_train_gemm *g, int k0, int k, int j0, int n, const float *b,
+                      float *a) {
+    const int tiles = (g->m + MOE_TRAIN_MR - 1) / MOE_TRAIN_MR, low = g->m / tiles;
+    const int high = g->m % tiles; /* so many tiles have a row more */
+    struct moe_train_tile t = {.steps = steps_of(g, k), .ldc = (size_t)g->ldc};
+    t.add = g->add || k0 > 0;
+    for (int tile = 0, i = 0; tile < tiles; tile++) {
+        const int mr = low + (tile < high);
+        const float *w = b;
+        open_a(g, i, mr, k0, k, a, &t);
+        for (int j = 0; j < n; j += PANEL) {
+            t.cols = n - j < PANEL ? n - j : PANEL;
+            t.w = w;
+            t.c = g->c + (size_t)i * t.ldc + (size_t)(j0 + j);
+            t.bias = g->bias && k0 == 0 ? g->bias + j0 + j : NULL;
+            kernels->tile[(g->bf16 ? MOE_TRAIN_MR : 0) + mr - 1][t.cols > 16](&t);
+            w += (size_t)t.steps * (t.cols > 16 ? PANEL : 16);
+        }
+        if (g->done && k0 + k == g->k)
+            g->done(g->ctx, i, mr, j0, n);
+        i += mr;
+    }
+}
+
+void moe_train_gemm(const struct moe_train_gemm *g) {
+    const int per_step = g->bf16 ? 2 : 1;
+    int most = (g->ta ? STEPS_ACROSS : STEPS), steps = steps_of(g, g->k);
+    most = steps < most ? steps : most;
+    const int columns = BLOCK_FLOATS / most / PANEL * PANEL;
+    float *b = buffers(), *a = b + BLOCK_FLOATS;
+    for (int j = 0; j < g->n; j += columns) {
+        const int n = g->n - j < columns ? g->n - j : columns;
+        for (int k0 = 0; k0 < g->k; k0 += most * per_step) {
+            const int k = g->k - k0 < most * per_step ? g->k - k0 : most * per_step;
+            pack_b(g, k0, k, j, n, b);
+            run_block(g, k0, k, j, n, b, a);
+        }
+    }
+}
