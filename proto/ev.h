@@ -59,7 +59,7 @@ struct ev_event {
     int64_t event_time_us;      /* when it happened; required, > 0 */
     int64_t arrival_time_us;    /* when it reached the log; 0: the log's own timestamp is used */
     struct slice tenant;        /* optional */
-    struct slice user, session; /* user: required but in item events and anonymous rankings */
+    struct slice user, session; /* user: required in user events; others may be anonymous */
     struct slice item;          /* item and interaction events */
     struct slice type;          /* interaction events: "click", "rating", ... */
     struct slice ranking;       /* interaction events: id of the ranking it answers; may be empty */

@@ -173,7 +173,7 @@ enum status ev_check(const struct ev_event *e) {
     TRY(ev_check_time("event_time_us", e->event_time_us, true));
     TRY(ev_check_time("arrival_time_us", e->arrival_time_us, false));
     TRY(ev_check_id(EV_AT("tenant"), e->tenant, false));
-    TRY(ev_check_id(EV_AT("user"), e->user, is_user || is_interaction));
+    TRY(ev_check_id(EV_AT("user"), e->user, is_user));
     TRY(ev_check_id(EV_AT("session"), e->session, false));
     TRY(ev_check_id(EV_AT("item"), e->item, is_item || is_interaction));
     TRY(ev_check_id(EV_AT("type"), e->type, is_interaction));

@@ -10,7 +10,7 @@ not an event
 {"event":"interaction","id":"4","timestamp":1003,"user":"u","item":"a","type":"click","ranking":"3"}
 {"event":"interaction","id":"5","timestamp":1003,"user":"u","type":"click"}
 {"event":"interaction","id":"6","timestamp":1000,"user":"u","item":"b","type":"click","ranking":"9"}
-{"event":"interaction","id":"7","timestamp":1004,"item":"b","type":"click"}
+{"event":"interaction","id":"7","timestamp":1004,"user":"u","item":"b"}
 also not
 
 {"event":"interaction","id":"8","timestamp":1005,"user":"u","item":"z","type":"order","ranking":"3"}
