@@ -20,7 +20,7 @@ static const char style[] =
     "padding-top:1em}h3{font-size:1em;margin:1.2em 0 .3em}"
     "p{margin:.2em 0}.note{color:var(--soft);max-width:75ch}"
     ".alarm{color:var(--alarm);font-weight:600}.good{color:var(--good)}"
-    ".wide{overflow-x:auto}.row{display:flex;flex-wrap:wrap;gap:0 2.5em;align-items:flex-start}"
+    ".wide{overflow-x:auto}.row{display:flex;flex-wrap:wrap;gap:0 1.5em;align-items:flex-start}"
     "svg{display:block}svg text{font:12px system-ui,sans-serif;fill:var(--ink)}"
     "svg .s{fill:var(--soft)}svg .d{fill:var(--deep)}svg .m{fill:var(--minus)}"
     "svg .g{fill:none;stroke:var(--line)}svg .k{stroke:var(--ink);stroke-dasharray:3 3}"
@@ -181,14 +181,14 @@ void page_heat(struct page *p, const struct page_heat *h) {
 
 void page_bars(struct page *p, const struct page_bars *s) {
     struct buf *b = &p->out;
-    int left = widest(s->names, s->n), room = 200, n = s->n;
+    int left = widest(s->names, s->n), room = 170, n = s->n;
     double low = 0, high = isnan(s->mark) ? 0 : s->mark;
     for (int i = 0; i < n; i++) {
         low = s->v[i] < low ? s->v[i] : low;
         high = s->v[i] > high ? s->v[i] : high;
     }
     double scale = high > low ? room / (high - low) : 0, zero = left - low * scale;
-    open_drawing(b, s->title, left + room + 80, n * LINE + 6);
+    open_drawing(b, s->title, left + room + 62, n * LINE + 6);
     for (int i = 0; i < n; i++) {
         char text[48];
         double end = zero + s->v[i] * scale, from = fmin(zero, end);
