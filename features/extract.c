@@ -22,6 +22,10 @@ enum status feat_state_read_end(struct feat_state *s) {
     return s->conf.on_unavailable == FEAT_UNAVAILABLE_MISSING ? STATUS_OK : status;
 }
 
+bool feat_state_read_failed(struct feat_state *s) {
+    return s->ops->failed != NULL && s->ops->failed(s->store);
+}
+
 /* out [n]: the bytes of records, empty when unknown. */
 static void read_bytes(struct feat_state *s, struct arena *a, enum feat_scope scope,
                        const uint64_t *keys, int n, struct slice *out) {

@@ -111,6 +111,9 @@ void feat_state_read_begin(struct feat_state *s);
  * what was read in between is not to be used; with on_unavailable: missing, OK: all of it was then
  * unknown. */
 enum status feat_state_read_end(struct feat_state *s);
+/* Between begin and end: a shared store could not be read, and what was read since is as if nothing
+ * were known. */
+bool feat_state_read_failed(struct feat_state *s);
 /* Between begin and end: rows of `request` as of now_us. Total: unknown users and items give
  * missing values, never errors. */
 void feat_state_extract(struct feat_state *s, struct arena *a, const struct feat_request *request,

@@ -110,12 +110,32 @@ struct rpc_model_response {
     int n_applied;
 };
 
+/* What the model was given; n_query 0 and n_cand 0: not logged. */
+struct rpc_rows {
+    const float *query;        /* [n_query] */
+    const uint32_t *query_ids; /* [n_query_ids] */
+    const float *cand;         /* [n_cand] items x columns */
+    const uint32_t *cand_ids;  /* [n_cand_ids] */
+    int n_query, n_query_ids, n_cand, n_cand_ids;
+};
+struct rpc_ahead {
+    int scope;
+    uint64_t key;
+    int32_t partition;
+    int64_t offset;
+};
 struct rpc_request_log {
     struct rpc_rank_request request;
     struct rpc_rank_response response;
     const struct rpc_applied *applied; /* [n_applied] sorted by partition */
     int n_applied;
     int64_t served_at_us;
+    const int64_t *clock_us; /* [n_applied], or NULL */
+    struct slice config_version;
+    struct rpc_rows rows;
+    const struct rpc_ahead *ahead; /* [n_ahead] */
+    int n_ahead;
+    bool without_store;
 };
 
 /* Limits: RPC_ITEMS_MAX candidates a request is the hard bound; settings may lower it. Columnar

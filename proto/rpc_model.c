@@ -50,6 +50,12 @@ void rpc_encode_model_response(const struct rpc_model_response *m, struct buf *o
 
 /* ---- RequestLog ---- */
 
+/* Packed fixed32 is its bytes as they stand, as in ev_put_floats. */
+static void put_ids(struct buf *out, int field, const uint32_t *v, int n) {
+    if (n > 0)
+        ev_put_element(out, field, (struct slice){(const char *)v, (size_t)n * sizeof *v});
+}
+
 static enum status check_log(const struct rpc_request_log *r) {
     for (int i = 0; i < r->response.n; i++)
         if (r->response.order[i] >= (uint32_t)r->request.n_items)
@@ -59,6 +65,58 @@ static enum status check_log(const struct rpc_request_log *r) {
         if (r->applied[i].partition <= r->applied[i - 1].partition)
             return fail(STATUS_INVALID_ARGUMENT, "applied[%d]: partitions must ascend", i);
     return STATUS_OK;
+}
+
+static struct rpc_rows rows_of(const Moerank__V1__Rows *m) {
+    if (!m)
+        return (struct rpc_rows){0};
+    return (struct rpc_rows){.query = m->query,
+                             .query_ids = m->query_ids,
+                             .cand = m->candidates,
+                             .cand_ids = m->candidate_ids,
+                             .n_query = (int)m->n_query,
+                             .n_query_ids = (int)m->n_query_ids,
+                             .n_cand = (int)m->n_candidates,
+                             .n_cand_ids = (int)m->n_candidate_ids};
+}
+
+static void put_clocks(struct buf *out, int field, const struct rpc_request_log *m) {
+    if (!m->clock_us || m->n_applied == 0)
+        return;
+    size_t at = ev_put_begin(out, field);
+    for (int i = 0; i < m->n_applied; i++)
+        buf_add_varint(out, (uint64_t)m->clock_us[i]);
+    ev_put_end(out, at);
+}
+
+static void put_rows(struct buf *out, int field, const struct rpc_rows *r) {
+    if (r->n_query + r->n_query_ids + r->n_cand + r->n_cand_ids == 0)
+        return;
+    size_t at = ev_put_begin(out, field);
+    ev_put_floats(out, 1, r->query, r->n_query);
+    put_ids(out, 2, r->query_ids, r->n_query_ids);
+    ev_put_floats(out, 3, r->cand, r->n_cand);
+    put_ids(out, 4, r->cand_ids, r->n_cand_ids);
+    ev_put_end(out, at);
+}
+
+static const struct rpc_ahead *ahead_of(struct arena *a, size_t n, Moerank__V1__Ahead *const *m) {
+    struct rpc_ahead *to = arena_alloc(a, n * sizeof *to);
+    for (size_t i = 0; i < n; i++)
+        to[i] = (struct rpc_ahead){(int)m[i]->scope, m[i]->key, m[i]->partition, m[i]->offset};
+    return to;
+}
+
+static void put_ahead(struct buf *out, int field, const struct rpc_ahead *v, int n) {
+    for (int i = 0; i < n; i++) {
+        size_t at = ev_put_begin(out, field);
+        ev_put_uint(out, 1, (uint64_t)v[i].scope);
+        ev_put_tag(out, 2, EV_WIRE_64);
+        buf_add_u64(out, v[i].key);
+        ev_put_int(out, 3, v[i].partition);
+        ev_put_int(out, 4, v[i].offset);
+        ev_put_end(out, at);
+    }
 }
 
 enum status rpc_decode_request_log(struct arena *a, struct slice bytes,
@@ -72,6 +130,12 @@ enum status rpc_decode_request_log(struct arena *a, struct slice bytes,
         .applied = rpc_applied_of(a, m->n_applied, m->applied),
         .n_applied = (int)m->n_applied,
         .served_at_us = m->served_at_us,
+        .clock_us = m->n_clock_us == m->n_applied ? m->clock_us : NULL,
+        .config_version = EV_WIRE_SLICE(m->config_version),
+        .rows = rows_of(m->rows),
+        .ahead = ahead_of(a, m->n_ahead, m->ahead),
+        .n_ahead = (int)m->n_ahead,
+        .without_store = m->without_store,
     };
     TRY(fail_in(rpc_rank_request_of(a, m->request, &r.request), "request"));
     TRY(fail_in(rpc_rank_response_of(a, m->response, &r.response), "response"));
@@ -89,4 +153,9 @@ void rpc_encode_request_log(const struct rpc_request_log *m, struct buf *out) {
     ev_put_end(out, at);
     rpc_put_applied(out, 3, m->applied, m->n_applied);
     ev_put_int(out, 4, m->served_at_us);
+    ev_put_text(out, 5, m->config_version);
+    put_rows(out, 6, &m->rows);
+    put_ahead(out, 7, m->ahead, m->n_ahead);
+    put_clocks(out, 8, m);
+    ev_put_uint(out, 9, m->without_store);
 }

@@ -143,8 +143,20 @@ static const struct conf_item log_items[] = {
     CONF_ENUM(struct rk_log_conf, level, "level", "info", "debug|info|warn|error",
               "Least level that is written."),
     CONF_BOOL(struct rk_log_conf, json, "json", "false", "One JSON object a line."),
-    CONF_STRING(struct rk_log_conf, requests, "requests", "",
-                "File of served requests, for `moerank replay`. Empty: none."),
+    CONF_STRING(
+        struct rk_log_conf, requests, "requests", "",
+        "File of served requests, for `moerank replay` and `moerank train --served`. With a "
+        "name that ends in .zst it is compressed. Empty: none."),
+    CONF_STRING(struct rk_log_conf, requests_topic, "requests_topic", "",
+                "Kafka topic of served requests, a message each; how long they stay is the topic's "
+                "retention.ms. Empty: none."),
+    CONF_BYTES(struct rk_log_conf, requests_bytes, "requests_bytes", "1GiB", 1024, 1ull << 50,
+               "A longer file of requests is moved away to NAME.1, NAME.1 to NAME.2, and so on."),
+    CONF_INT(struct rk_log_conf, requests_files, "requests_files", "9", 1, 999, "files",
+             "So many moved ones stay; older ones are deleted."),
+    CONF_BOOL(struct rk_log_conf, rows, "rows", "true",
+              "Requests are logged with the rows that the model was given: for training on what "
+              "was served, and to see which feature differs if one does."),
     CONF_END};
 
 static const struct conf_item score_items[] = {

@@ -61,7 +61,10 @@ struct rk_model_conf {
 struct rk_log_conf {
     int level;
     bool json;
-    const char *requests; /* file of length-prefixed RequestLog messages; "": none */
+    const char *requests;       /* file of length-prefixed RequestLog messages; "": none */
+    const char *requests_topic; /* "": none */
+    int64_t requests_bytes, requests_files;
+    bool rows;
 };
 struct rk_score_conf {
     int combine; /* sum: Σ w·p; product: Π p^w */

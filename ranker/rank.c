@@ -55,15 +55,20 @@ static struct feat_request features_of(const struct rpc_rank_request *r, struct 
                                  .n_columns = r->n_columns};
 }
 
-static enum status read_rows(struct feat_state *state, struct arena *a,
-                             const struct rpc_rank_request *r, struct feat_rows *rows,
-                             struct rk_seen *seen) {
-    struct feat_request f = features_of(r, a);
+enum status rk_rows(struct feat_state *state, struct arena *a,
+                    const struct rpc_rank_request *request, struct rk_seen *seen) {
+    struct feat_request f = features_of(request, a);
+    struct feat_rows *rows = ARENA_ARRAY(a, struct feat_rows, 1);
+    struct rk_seen saw = {.rows = rows};
     feat_state_read_begin(state);
-    feat_state_extract(state, a, &f, r->now_us, rows);
-    seen->n_applied = feat_state_applied(state, a, &seen->applied);
+    feat_state_extract(state, a, &f, request->now_us, rows);
+    saw.n_applied = feat_state_applied(state, a, &saw.applied);
+    if (feat_state_is_shared(state))
+        saw.n_ahead = feat_state_ahead(state, a, &saw.ahead);
+    saw.without_store = feat_state_read_failed(state);
     TRY(feat_state_read_end(state));
-    seen->user_epoch = rows->user_epoch;
+    saw.user_epoch = rows->user_epoch;
+    *seen = saw;
     return STATUS_OK;
 }
 
@@ -220,14 +225,14 @@ enum status rk_rank(const struct rk_bundle *b, struct feat_state *state, struct 
         return fail(STATUS_INVALID_ARGUMENT, "items: %d given, at most %d (grpc.items_max)", n,
                     b->rows_max);
     struct arena *a = &w->arena;
-    struct feat_rows rows;
     int64_t start_us = clock_mono_us();
-    TRY(read_rows(state, a, request, &rows, seen));
+    TRY(rk_rows(state, a, request, seen));
+    const struct feat_rows *rows = seen->rows;
     int64_t rows_us = clock_mono_us();
     float *p = arena_alloc_aligned(a, (size_t)b->n_tasks * (size_t)n * sizeof *p);
     float *score = arena_alloc(a, (size_t)n * sizeof *score);
     uint32_t *order = arena_alloc(a, (size_t)n * sizeof *order);
-    struct moe_batch batch = batch_of(&rows);
+    struct moe_batch batch = batch_of(rows);
     moe_scorer_score(b->scorer, &batch, scratch_of(w, b->scorer), p);
     combine(b, p, n, score);
     sort_order(score, n, order, a);
@@ -242,7 +247,7 @@ enum status rk_rank(const struct rk_bundle *b, struct feat_state *state, struct 
         .user_epoch = seen->user_epoch};
     write_answer(b, p, score, n, a, &answer);
     if (request->explain)
-        TRY(explain(b, request, &rows, a, &answer));
+        TRY(explain(b, request, rows, a, &answer));
     *out = answer;
     return STATUS_OK;
 }

@@ -51,7 +51,16 @@ struct rk_seen { /* what the rows had seen; arena memory */
     uint64_t user_epoch;
     const struct feat_applied *applied; /* [n_applied] */
     int n_applied;
+    const struct feat_ahead *ahead; /* [n_ahead] records that had more, of a shared store */
+    int n_ahead;
+    bool without_store;           /* it was away: nothing was known */
+    const struct feat_rows *rows; /* NULL: none were made */
 };
+
+/* The rows of request->items as of request->now_us (must be set), in arena memory, and what they
+ * had seen. UNAVAILABLE, DATA_LOSS: a shared store. */
+enum status rk_rows(struct feat_state *state, struct arena *a,
+                    const struct rpc_rank_request *request, struct rk_seen *seen);
 
 /* Ranks request->items as of request->now_us (must be set). Ties are broken by index. The
  * response lives in the worker's arena. INVALID_ARGUMENT: no items, too many. */

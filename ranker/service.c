@@ -200,8 +200,7 @@ static enum status write_port(struct rk_service *s) {
 static enum status start(struct rk_service *s) {
     TRY(rk_state_open(s->conf, &s->state));
     TRY(start_model(s));
-    if (*s->conf->log.requests)
-        TRY(rk_request_log_open(s->conf->log.requests, &s->log));
+    TRY(rk_request_log_start(s->conf, &s->log));
     s->nearline = rk_nearline_start(s->conf, s->state, &s->slot);
     TRY(start_kafka(s));
     TRY(start_server(s));

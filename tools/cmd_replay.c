@@ -12,13 +12,17 @@
 struct options {
     struct option_config config;
     const char *requests, *events, *model, *state;
-    bool evaluate;
+    bool evaluate, check_skew;
     int64_t since_us, seed;
 };
 static const struct conf_item items[] = {
     OPTION_CONFIG(struct options, config),
     OPTION_TEXT(struct options, requests, "requests", "", "FILE",
                 "served requests (log.requests of the server), to be made again"),
+    CONF_BOOL(struct options, check_skew, "check-skew", "false",
+              "makes the rows of served requests again from the events and counts, for each "
+              "feature, the bits that differ; without --requests those of the settings' "
+              "log.requests_topic, or log.requests; scores are compared where there is a model"),
     OPTION_TEXT(struct options, events, "events", "", "FILE",
                 "JSON lines instead of the settings' Kafka topic"),
     OPTION_TEXT(struct options, model, "model", "", "FILE",
@@ -51,52 +55,120 @@ static enum status judge(const struct verb_call *call, const struct options *o,
     return status;
 }
 
-static enum status compare(const struct verb_call *call, const struct options *o,
-                           const struct rk_config *c, const struct rk_bundle *b) {
-    struct replay_result result;
+static void report_rows(const struct replay_result *result, const struct skew *skew,
+                        struct report *r) {
+    report_group(r, "rows");
+    report_int(r, "requests", result->rows_requests);
+    report_int(r, "equal", result->rows_equal);
+    report_int(r, "candidates", skew->rows);
+    report_int(r, "differing_bits", skew->bits);
+    report_int(r, "ahead", result->ahead);
+    report_int(r, "other_plan", result->other_plan);
+    report_int(r, "without_store", result->without_store);
+    report_int(r, "passes", result->passes);
+    skew_report(skew, r);
+    report_group_end(r);
+}
+
+static enum status report_requests(const struct verb_call *call, const struct options *o,
+                                   const struct rk_bundle *b, const struct replay_result *result,
+                                   const struct skew *skew) {
     struct report r;
-    struct stream_source source = {*o->events ? o->events : NULL, &c->kafka};
-    TRY(replay_requests(b, c->plan, o->requests, &source, *o->state ? o->state : NULL, call->quiet,
-                        &result));
     report_begin(&r, call->json);
-    report_cstr(&r, "model_version", moe_model_version(b->model));
-    report_int(&r, "requests", result.requests);
-    report_int(&r, "compared", result.compared);
-    report_int(&r, "equal", result.equal);
-    report_int(&r, "different", result.compared - result.equal);
-    report_int(&r, "cached", result.cached);
-    report_int(&r, "other_model", result.other_model);
-    report_num(&r, "greatest_difference", result.greatest_difference, 9);
-    TRY(report_end(&r, stdout));
-    if (result.compared > result.equal)
+    report_int(&r, "requests", result->requests);
+    if (b) {
+        report_cstr(&r, "model_version", moe_model_version(b->model));
+        report_int(&r, "compared", result->compared);
+        report_int(&r, "equal", result->equal);
+        report_int(&r, "different", result->compared - result->equal);
+    }
+    report_int(&r, "cached", result->cached);
+    if (b) {
+        report_int(&r, "other_model", result->other_model);
+        report_num(&r, "greatest_difference", result->greatest_difference, 9);
+    }
+    if (o->check_skew)
+        report_rows(result, skew, &r);
+    return report_end(&r, stdout);
+}
+
+static enum status judge_skew(const struct replay_result *result, const struct skew *skew) {
+    if (result->rows_requests > result->rows_equal)
+        return fail(STATUS_DATA_LOSS,
+                    "rows of %lld of %lld requests differ, in %lld bits; the first: %s",
+                    (long long)(result->rows_requests - result->rows_equal),
+                    (long long)result->rows_requests, (long long)skew->bits, skew->first);
+    if (result->rows_requests == 0)
+        return fail(STATUS_FAILED_PRECONDITION,
+                    "of %lld requests no rows could be compared (%lld from the cache, %lld without "
+                    "rows of this plan: log.rows, %lld served without the store)",
+                    (long long)result->requests, (long long)result->cached,
+                    (long long)result->other_plan, (long long)result->without_store);
+    return STATUS_OK;
+}
+
+static enum status judge_scores(const char *log, const struct replay_result *result) {
+    if (result->compared > result->equal)
         return fail(STATUS_DATA_LOSS, "%lld of %lld requests differ; the first: %s",
-                    (long long)(result.compared - result.equal), (long long)result.compared,
-                    result.first_difference);
-    if (result.compared == 0)
+                    (long long)(result->compared - result->equal), (long long)result->compared,
+                    result->first_difference);
+    if (result->compared == 0)
         return fail(STATUS_FAILED_PRECONDITION,
                     "%s: of %lld requests none could be compared (%lld "
                     "from the cache, %lld by another model)",
-                    o->requests, (long long)result.requests, (long long)result.cached,
-                    (long long)result.other_model);
+                    log, (long long)result->requests, (long long)result->cached,
+                    (long long)result->other_model);
     return STATUS_OK;
+}
+
+static enum status compare(const struct verb_call *call, const struct options *o,
+                           const struct rk_config *c, const struct rk_bundle *b) {
+    struct replay_result result;
+    struct skew skew;
+    struct stream_source source = {*o->events ? o->events : NULL, &c->kafka};
+    struct replay_options how = {.bundle = b,
+                                 .plan = c->plan,
+                                 .log = *o->requests ? o->requests : NULL,
+                                 .source = &source,
+                                 .state = *o->state ? o->state : NULL,
+                                 .quiet = call->quiet};
+    if (!how.log && *c->log.requests_topic)
+        how.topic = c->log.requests_topic;
+    else if (!how.log)
+        how.log = c->log.requests;
+    skew_init(&skew, c->plan);
+    enum status status = replay_requests(&how, &skew, &result);
+    if (status == STATUS_OK)
+        status = report_requests(call, o, b, &result, &skew);
+    if (status == STATUS_OK && o->check_skew)
+        status = judge_skew(&result, &skew);
+    if (status == STATUS_OK && b && !(o->check_skew && result.compared == 0))
+        status = judge_scores(how.log ? how.log : how.topic, &result);
+    skew_deinit(&skew);
+    return status;
 }
 
 static enum status replay(const struct verb_call *call, const struct options *o,
                           const struct rk_config *c) {
-    struct rk_bundle *b;
+    struct rk_bundle *b = NULL;
     const char *model = *o->model ? o->model : c->serving.path;
-    if (o->evaluate == (*o->requests != 0))
-        return fail(STATUS_INVALID_ARGUMENT, "give either --requests or --evaluate");
+    bool served = *o->requests || o->check_skew;
+    if (o->evaluate == served)
+        return fail(STATUS_INVALID_ARGUMENT, "give one of --requests, --check-skew and --evaluate");
     if (!c->plan)
         return fail(STATUS_FAILED_PRECONDITION, "%s: no section 'features'", c->file);
-    if (!*model)
+    if (!*model && !o->check_skew)
         return fail(STATUS_INVALID_ARGUMENT, "which model? give --model, or set serving.path");
-    TRY(rk_bundle_open(model, c->plan, c, &b));
+    if (o->check_skew && !*o->requests && !*c->log.requests && !*c->log.requests_topic)
+        return fail(STATUS_INVALID_ARGUMENT,
+                    "which requests? give --requests, or set log.requests or log.requests_topic");
+    if (*model)
+        TRY(rk_bundle_open(model, c->plan, c, &b));
     enum status status = o->evaluate ? judge(call, o, c, b) : compare(call, o, c, b);
-    rk_bundle_release(b);
+    if (b)
+        rk_bundle_release(b);
     return status;
 }
-
 static enum status run(const struct verb_call *call, void *options) {
     const struct options *o = options;
     struct rk_config *c;
@@ -111,14 +183,16 @@ static const struct verb verb = {
     .about =
         "Makes the past again. With --requests: each request that a server logged is ranked again "
         "by the state as it was then, made from the same events, and compared bit for bit (answers "
-        "from the result cache are left out). With --evaluate: every example of recorded events is "
+        "from the result cache are left out). With --check-skew: the rows that were served are made "
+        "again, too, and compared feature by feature. With --evaluate: every example of recorded events is "
         "scored by what was known just before it; AUC per task, over all and within users, "
         "calibration, and NDCG@10 per list, against the item's rate so far, its popularity, chance "
         "and the order shown.",
     .example =
         "moerank replay --config moerank.yaml --requests requests.log\n"
+        "moerank replay --config moerank.yaml --check-skew\n"
         "moerank replay --config moerank.yaml --evaluate --events events.jsonl --model model.safetensors",
-    .exits = "1: some requests differ",
+    .exits = "1: some requests or rows differ",
     .items = items,
     .bytes = sizeof(struct options),
     .run = run,

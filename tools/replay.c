@@ -2,9 +2,11 @@
  * each had seen, the same rank() as the server's, and a comparison of bits.
  *
  * State is a function of the set of events applied, so it does not matter how the server's
- * partitions had interleaved: of each, the events up to the logged offset are applied. Reads fall
- * between two micro-batches of one ingester, so the vectors of all requests can be put in one
- * order, by the sum of their offsets. */
+ * partitions had interleaved: of each, the events up to the logged offset are applied. What one
+ * store had applied only grows, so the vectors of its requests stand in one order, by the sum of
+ * their offsets. Those of several servers, each with a state of its own, do not: a request that the
+ * state has gone past is left for another pass, which begins anew. Records of a shared store that
+ * were ahead of the vector are made in a past (features/past.h). */
 #include "tools/replay.h"
 #include <math.h>
 #include <stdio.h>
@@ -12,6 +14,7 @@
 #include "base/heap.h"
 #include "base/log.h"
 #include "base/progress.h"
+#include "features/past.h"
 #include "ranker/request_log.h"
 #include "tools/tape.h"
 
@@ -19,10 +22,13 @@ struct entry {
     struct rpc_request_log q;
     int64_t sum; /* of offsets + 1 seen */
     int64_t number;
+    bool done;
 };
 struct replay {
-    const struct rk_bundle *bundle;
+    const struct replay_options *o;
     struct feat_state *state;
+    struct feat_past *past;
+    struct skew *skew;
     struct rk_worker worker;
     struct tape tape;
     struct rk_request_log_reader *log;
@@ -50,9 +56,11 @@ static int by_sum(const void *pa, const void *pb) {
 }
 
 /* A server that died leaves its last message cut short: what is before it counts. */
-static enum status read_log(struct replay *r, const char *path) {
+static enum status read_log(struct replay *r) {
+    const char *path = r->o->log ? r->o->log : r->o->topic;
     int64_t cap = 0;
-    TRY(rk_request_log_read_open(path, &r->log));
+    TRY(r->o->log ? rk_request_log_read_open(path, &r->log)
+                  : rk_request_log_read_topic(r->o->source->kafka, path, &r->log));
     for (;;) {
         struct rpc_request_log q;
         enum status status = rk_request_log_next(r->log, &r->arena, &q);
@@ -68,7 +76,7 @@ static enum status read_log(struct replay *r, const char *path) {
             cap = cap ? 2 * cap : 1024;
             r->entries = heap_grow(r->entries, (size_t)cap * sizeof *r->entries);
         }
-        r->entries[r->n] = (struct entry){q, sum_of(&q), r->n + 1};
+        r->entries[r->n] = (struct entry){q, sum_of(&q), r->n + 1, false};
         r->n++;
     }
     if (r->n)
@@ -158,23 +166,27 @@ static bool same_answer(const struct rpc_rank_response *a, const struct rpc_rank
     return true;
 }
 
-static enum status replay_one(struct replay *r, const struct entry *e) {
+/* The rows that were served, and their scores, where they can be made. */
+static enum status compare(struct replay *r, const struct entry *e, struct feat_state *state) {
     const struct rpc_request_log *q = &e->q;
-    struct rpc_rank_response again;
+    const struct rk_bundle *b = r->o->bundle;
     struct rk_seen seen;
-    r->result.requests++;
-    if (q->response.cached) {
-        r->result.cached++;
-        return STATUS_OK;
+    arena_reset(&r->worker.arena);
+    if (skew_fits(r->skew, q)) {
+        TRY(rk_rows(state, &r->worker.arena, &q->request, &seen));
+        r->result.rows_requests++;
+        r->result.rows_equal += skew_compare(r->skew, e->number, q, seen.rows);
+    } else {
+        r->result.other_plan++;
     }
-    if (!slice_is(q->response.model_version, moe_model_version(r->bundle->model))) {
+    if (!b)
+        return STATUS_OK;
+    if (!slice_is(q->response.model_version, moe_model_version(b->model))) {
         r->result.other_model++;
         return STATUS_OK;
     }
-    for (int i = 0; i < q->n_applied; i++)
-        TRY(catch_up(r, q->applied[i].partition, q->applied[i].offset));
-    arena_reset(&r->worker.arena);
-    TRY(rk_rank(r->bundle, r->state, &r->worker, &q->request, &again, &seen));
+    struct rpc_rank_response again;
+    TRY(rk_rank(b, state, &r->worker, &q->request, &again, &seen));
     r->result.compared++;
     if (same_answer(&q->response, &again))
         r->result.equal++;
@@ -183,38 +195,146 @@ static enum status replay_one(struct replay *r, const struct entry *e) {
     return STATUS_OK;
 }
 
+/* ---- records that were ahead ------------------------------------------------------------------
+ */
+
+static enum status on_past_event(void *context, const struct ev_event *e,
+                                 const struct rk_message *m) {
+    struct replay *r = context;
+    (void)m;
+    feat_past_event(r->past, e);
+    return STATUS_OK;
+}
+
+static enum status on_past_bad(void *context, const char *reason, const struct rk_message *m) {
+    (void)context, (void)reason, (void)m;
+    return STATUS_OK;
+}
+
+static enum status look_ahead(struct replay *r, int32_t partition, int64_t offset) {
+    struct stream_handler handler = {r, on_past_event, on_past_bad};
+    struct tape_track *k = partition < r->tape.n_tracks ? &r->tape.tracks[partition] : NULL;
+    if (!k || k->n == 0 || k->messages[k->n - 1].source.offset < offset)
+        return fail(STATUS_FAILED_PRECONDITION,
+                    "a request had seen events of partition %d up to offset %lld; they end before",
+                    (int)partition, (long long)offset);
+    for (int64_t i = k->next; i < k->n && k->messages[i].source.offset <= offset; i++)
+        TRY(stream_hand_over(&handler, &r->tape.event, &k->messages[i], r->tape.json));
+    return STATUS_OK;
+}
+
+static enum status make_past(struct replay *r, const struct rpc_request_log *q) {
+    struct feat_ahead *ahead = ARENA_ARRAY(&r->arena, struct feat_ahead, q->n_ahead);
+    const struct feat_applied *wanted;
+    for (int i = 0; i < q->n_ahead; i++)
+        ahead[i] = (struct feat_ahead){(enum feat_scope)q->ahead[i].scope, q->ahead[i].key,
+                                       q->ahead[i].partition, q->ahead[i].offset};
+    feat_past_begin(r->past, ahead, q->n_ahead);
+    int n = feat_past_wanted(r->past, &r->arena, &wanted);
+    for (int i = 0; i < n; i++)
+        TRY(look_ahead(r, wanted[i].partition, wanted[i].offset));
+    return STATUS_OK;
+}
+
 /* ---- the run ----------------------------------------------------------------------------------
  */
 
+static enum status begin_pass(struct replay *r) {
+    feat_past_free(r->past);
+    feat_state_free(r->state);
+    r->past = NULL;
+    r->state = NULL;
+    if (r->o->state)
+        TRY(feat_state_load(r->o->plan, r->o->state, &r->state));
+    else
+        r->state = feat_state_new(r->o->plan);
+    r->past = feat_past_new(r->o->plan, r->state);
+    for (int i = 0; i < r->tape.n_tracks; i++)
+        r->tape.tracks[i].next = 0;
+    r->result.passes++;
+    return STATUS_OK;
+}
+
+/* Has the state nothing that the request had not? */
+static bool is_before(struct replay *r, const struct rpc_request_log *q) {
+    const struct feat_applied *is;
+    bool before = true;
+    arena_reset(&r->worker.arena);
+    feat_state_read_begin(r->state);
+    int n = feat_state_applied(r->state, &r->worker.arena, &is);
+    feat_state_read_end(r->state);
+    for (int i = 0; i < n && before; i++) {
+        int k = 0;
+        while (k < q->n_applied && q->applied[k].partition != is[i].partition)
+            k++;
+        before = is[i].offset < 0 || (k < q->n_applied && q->applied[k].offset >= is[i].offset);
+    }
+    return before;
+}
+
+static enum status replay_one(struct replay *r, struct entry *e) {
+    const struct rpc_request_log *q = &e->q;
+    e->done = true;
+    for (int i = 0; i < q->n_applied; i++)
+        TRY(catch_up(r, q->applied[i].partition, q->applied[i].offset));
+    if (q->n_ahead == 0)
+        return compare(r, e, r->state);
+    r->result.ahead++;
+    TRY(make_past(r, q));
+    return compare(r, e, feat_past_state(r->past));
+}
+
+/* Answers nothing can be made again of. */
+static bool leave_out(struct replay *r, const struct rpc_request_log *q) {
+    r->result.cached += q->response.cached;
+    r->result.without_store += q->without_store && !q->response.cached;
+    return q->response.cached || q->without_store;
+}
+
 static enum status replay_all(struct replay *r, int quiet) {
     struct progress p;
+    int64_t left = 0, done = 0;
     progress_start(&p, "replay", "requests", r->n, quiet);
+    r->result.requests = r->n;
     for (int64_t i = 0; i < r->n; i++) {
-        TRY(replay_one(r, &r->entries[i]));
-        progress_at(&p, i + 1);
+        r->entries[i].done = leave_out(r, &r->entries[i].q);
+        left += !r->entries[i].done;
+    }
+    while (left > 0) {
+        int64_t before = left;
+        TRY(begin_pass(r));
+        for (int64_t i = 0; i < r->n; i++) {
+            struct entry *e = &r->entries[i];
+            if (e->done || !is_before(r, &e->q))
+                continue;
+            TRY(replay_one(r, e));
+            left--;
+            progress_at(&p, ++done);
+        }
+        if (left == before)
+            return fail(STATUS_FAILED_PRECONDITION,
+                        "%lld requests were served before the snapshot %s; begin from an older "
+                        "one, or without",
+                        (long long)left, r->o->state ? r->o->state : "");
     }
     progress_end(&p);
     return STATUS_OK;
 }
 
-enum status replay_requests(const struct rk_bundle *b, const struct feat_plan *plan,
-                            const char *log, const struct stream_source *source, const char *state,
-                            int quiet, struct replay_result *out) {
-    struct replay r = {.bundle = b};
+enum status replay_requests(const struct replay_options *o, struct skew *skew,
+                            struct replay_result *out) {
+    struct replay r = {.o = o, .skew = skew};
     arena_init(&r.arena, 0);
     rk_worker_init(&r.worker);
-    enum status status = read_log(&r, log);
-    if (status == STATUS_OK && state)
-        status = feat_state_load(plan, state, &r.state);
-    if (status == STATUS_OK && !state)
-        r.state = feat_state_new(plan);
+    enum status status = read_log(&r);
     if (status == STATUS_OK)
-        status = tape_read(source, quiet, &r.tape);
+        status = tape_read(o->source, o->quiet, &r.tape);
     if (status == STATUS_OK)
-        status = replay_all(&r, quiet);
+        status = replay_all(&r, o->quiet);
     if (status == STATUS_OK)
         *out = r.result;
     tape_deinit(&r.tape);
+    feat_past_free(r.past);
     feat_state_free(r.state);
     rk_worker_deinit(&r.worker);
     arena_deinit(&r.arena);

@@ -33,7 +33,7 @@ THIRD_PARTY = [  # header, the only files that may include it
     ("cjson/*", ["base/node_json.c"]),
     ("xxhash.h", ["base/hash.c"]),
     ("zlib.h", ["base/io_lines.c"]),
-    ("zstd.h", ["base/io_lines.c"]),
+    ("zstd.h", ["base/io_lines.c", "base/io_frames.c"]),
     ("lzma.h", ["base/io_lines.c"]),
 ]
 SYSTEM = set("""

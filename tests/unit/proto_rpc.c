@@ -405,10 +405,53 @@ static void test_model(void) {
                    got.applied[0].offset == -2);
 }
 
+static void test_request_log_with_rows(void) {
+    begin();
+    const struct rpc_applied applied[] = {{0, 5}, {2, 7}};
+    const int64_t clock_us[] = {300, -1};
+    const uint32_t bits[] = {0x7fc00123, 0x80000000}; /* a NaN with a payload, and -0 */
+    float query[2];
+    memcpy(query, bits, sizeof query);
+    const float cand[] = {1, 2, 3};
+    const uint32_t query_ids[] = {4294967295u}, cand_ids[] = {0, 300, 1};
+    const struct rpc_ahead ahead[] = {{3, UINT64_MAX, 2, 9}, {0, 1, 0, 6}};
+    struct rpc_request_log got = {0}, m = {.request = request(),
+                                           .response = response(),
+                                           .applied = applied,
+                                           .n_applied = 2,
+                                           .clock_us = clock_us,
+                                           .config_version = S("v1"),
+                                           .rows = {query, query_ids, cand, cand_ids, 2, 1, 3, 3},
+                                           .ahead = ahead,
+                                           .n_ahead = 2,
+                                           .without_store = true};
+    m.response.order = order_in_log;
+    rpc_encode_request_log(&m, &out);
+    if (!CHECK_OK(rpc_decode_request_log(a, buf_slice(&out), &got)))
+        return;
+    CU_ASSERT_TRUE(slice_is(got.config_version, "v1") && got.without_store);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(got.clock_us);
+    CU_ASSERT_TRUE(got.clock_us[0] == 300 && got.clock_us[1] == -1);
+    CU_ASSERT_TRUE(got.rows.n_query == 2 && got.rows.n_query_ids == 1 && got.rows.n_cand == 3 &&
+                   got.rows.n_cand_ids == 3);
+    CU_ASSERT_EQUAL(memcmp(got.rows.query, query, sizeof query), 0);
+    CU_ASSERT_EQUAL(memcmp(got.rows.cand, cand, sizeof cand), 0);
+    CU_ASSERT_EQUAL(got.rows.query_ids[0], 4294967295u);
+    CU_ASSERT_EQUAL(memcmp(got.rows.cand_ids, cand_ids, sizeof cand_ids), 0);
+    CU_ASSERT_EQUAL_FATAL(got.n_ahead, 2);
+    CU_ASSERT_TRUE(got.ahead[0].scope == 3 && got.ahead[0].key == UINT64_MAX &&
+                   got.ahead[0].partition == 2 && got.ahead[0].offset == 9);
+    CU_ASSERT_TRUE(got.ahead[1].scope == 0 && got.ahead[1].offset == 6);
+}
+
 static void test_request_log(void) {
     begin();
     const struct rpc_applied applied[] = {{0, 5}, {2, 7}};
-    struct rpc_request_log m = {request(), response(), applied, 2, 1700000000000001}, got = {0};
+    struct rpc_request_log got = {0}, m = {.request = request(),
+                                           .response = response(),
+                                           .applied = applied,
+                                           .n_applied = 2,
+                                           .served_at_us = 1700000000000001};
     m.response.order = order_in_log;
     rpc_encode_request_log(&m, &out);
     CU_ASSERT_TRUE(wrote("0a56" GOLDEN_REQUEST
@@ -466,4 +509,4 @@ SUITE("proto_rpc", TEST(test_rank_golden), TEST(test_rank_smallest), TEST(test_r
       TEST(test_rank_response_refused), TEST(test_recommend), TEST(test_feedback_sorted),
       TEST(test_feedback_keeps_unknown_fields), TEST(test_feedback_empty_and_full),
       TEST(test_feedback_response), TEST(test_model), TEST(test_request_log),
-      TEST(test_rank_allocates_nothing))
+      TEST(test_request_log_with_rows), TEST(test_rank_allocates_nothing))

@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include "base/io.h"
@@ -38,7 +39,9 @@ static void add(struct rk_request_log *l, int number) {
                                                .scores = scores,
                                                .n = 3,
                                                .user_epoch = 9};
-    const struct rk_seen seen = {9, applied, 2};
+    const struct feat_ahead ahead[] = {{FEAT_SCOPE_ITEM, 77, 3, 3 * number}};
+    const struct rk_seen seen = {
+        .user_epoch = 9, .applied = applied, .n_applied = 2, .ahead = ahead, .n_ahead = 1};
     rk_request_log_add(l, &a, &scratch, &request, &response, &seen, 1000 + number);
     buf_deinit(&scratch);
     arena_deinit(&a);
@@ -62,6 +65,8 @@ static int read_all(int first, enum status *end) {
         CU_ASSERT_EQUAL_FATAL(m.n_applied, 2);
         CU_ASSERT_EQUAL(m.applied[1].partition, 3);
         CU_ASSERT_EQUAL(m.applied[1].offset, 2 * (first + n));
+        CU_ASSERT_EQUAL_FATAL(m.n_ahead, 1);
+        CU_ASSERT_EQUAL(m.ahead[0].offset, 3 * (first + n));
         n++;
     }
     rk_request_log_read_close(r);
@@ -110,6 +115,53 @@ static void test_a_cut_file_is_mended(void) {
     unlink(path);
 }
 
+static void test_in_frames(void) {
+    enum status end;
+    struct stat whole;
+    new_path();
+    snprintf(path + strlen(path), sizeof path - strlen(path), ".zst");
+    unlink(path);
+    write_log(0, 300);
+    CU_ASSERT_EQUAL(stat(path, &whole), 0);
+    CU_ASSERT_TRUE(whole.st_size < 300 * 60);
+    write_log(300, 10); /* another frame */
+    CU_ASSERT_EQUAL(read_all(0, &end), 310);
+    CU_ASSERT_EQUAL(end, STATUS_OUT_OF_RANGE);
+    CU_ASSERT_EQUAL(truncate(path, whole.st_size + 9), 0);
+    CU_ASSERT_EQUAL(read_all(0, &end), 300);
+    CU_ASSERT_EQUAL(end, STATUS_DATA_LOSS);
+    write_log(300, 5); /* opening mends */
+    CU_ASSERT_EQUAL(read_all(0, &end), 305);
+    CU_ASSERT_EQUAL(end, STATUS_OUT_OF_RANGE);
+    unlink(path);
+}
+
+/* What is long is moved away; what is moved away too often is gone. */
+static void test_is_moved_away(void) {
+    enum status end;
+    struct rk_config *c = NULL;
+    struct rk_request_log *l = NULL;
+    char older[80], set[96];
+    new_path();
+    snprintf(set, sizeof set, "log.requests=%s", path);
+    const char *sets[] = {set, "log.requests_bytes=1024", "log.requests_files=2"};
+    CHECK_OK(rk_config_load(NULL, sets, 3, &c));
+    for (int round = 0; round < 5; round++) {
+        CHECK_OK(rk_request_log_start(c, &l));
+        for (int i = 0; i < 20; i++) /* more than 1024 bytes */
+            add(l, 20 * round + i);
+        rk_request_log_close(l);
+    }
+    CU_ASSERT_EQUAL(read_all(60, &end), 40); /* the last two rounds, in order */
+    CU_ASSERT_EQUAL(end, STATUS_OUT_OF_RANGE);
+    for (int k = 1; k <= 3; k++) {
+        snprintf(older, sizeof older, "%s.%d", path, k);
+        CU_ASSERT_EQUAL(unlink(older), k <= 2 ? 0 : -1);
+    }
+    unlink(path);
+    rk_config_free(c);
+}
+
 static void *add_many(void *log) {
     for (int i = 0; i < 500; i++)
         add(log, 7);
@@ -155,5 +207,5 @@ static void test_bad_paths_and_bytes(void) {
 }
 
 SUITE("ranker_request_log", TEST(test_comes_back_equal_and_is_appended_to),
-      TEST(test_a_cut_file_is_mended), TEST(test_threads_do_not_mix_messages),
-      TEST(test_bad_paths_and_bytes))
+      TEST(test_a_cut_file_is_mended), TEST(test_in_frames), TEST(test_is_moved_away),
+      TEST(test_threads_do_not_mix_messages), TEST(test_bad_paths_and_bytes))
