@@ -12,11 +12,15 @@
 #define COLUMNS_MAX  (1 << 16)
 
 struct plan_conf {
-    int64_t lateness_us;
+    int64_t lateness_us, ahead_us;
 };
+#define AHEAD_DEFAULT_US 86400000000
 static const struct conf_item plan_items[] = {
     CONF_TIME(struct plan_conf, lateness_us, "lateness", "1h", 0, 366 * 86400e6,
               "How far behind its partition's newest event an event may be and still count."),
+    CONF_TIME(struct plan_conf, ahead_us, "ahead", "1d", 0, 36600 * 86400e6,
+              "How far beyond its arrival an event's time may lie; further, it is wrong and does "
+              "not count. Without this one wrong clock would make all other events late."),
     CONF_END};
 
 static enum status at_line(enum status status, const char *file, int line, const char *what) {
@@ -151,6 +155,10 @@ static void fingerprint(struct feat_plan *p) {
     json_int(&j, STATE_FORMAT);
     json_key(&j, "lateness_us");
     json_int(&j, p->lateness_us);
+    if (p->ahead_us != AHEAD_DEFAULT_US) { /* else plans from before it would have another hash */
+        json_key(&j, "ahead_us");
+        json_int(&j, p->ahead_us);
+    }
     json_key(&j, "features");
     json_array(&j);
     for (int i = 0; i < p->n_features; i++) {
@@ -177,6 +185,7 @@ static enum status fill(struct feat_plan *p, const struct node *map, const char 
     struct plan_conf conf = {0};
     TRY(conf_read(plan_items, map, (struct conf_place){file, "plan"}, also, &conf, &p->arena));
     p->lateness_us = conf.lateness_us;
+    p->ahead_us = conf.ahead_us;
     const struct node *list = node_get(map, "features");
     if (list == NULL || list->type != NODE_LIST || list->n == 0)
         return fail(STATUS_INVALID_ARGUMENT, "%s:%d: features: a list of features is needed", file,

@@ -199,6 +199,7 @@ struct feat_plan {
     const char **query_names, **cand_names; /* column names, [query_columns], [cand_columns] */
 
     int64_t lateness_us;
+    int64_t ahead_us;     /* how far an event's time may lie beyond its arrival */
     int wanted;           /* while a feature is checked: what its conditions ask for */
     uint64_t fingerprint; /* of everything above: snapshots and models carry it */
     const char *json;     /* canonical text of the plan, what the fingerprint hashes */
@@ -217,4 +218,7 @@ enum status feat_plan_source(struct feat_plan *p, struct slice text, enum feat_f
 void feat_plan_cell(struct feat_plan *p, struct feat *f, enum feat_scope scope);
 enum status feat_plan_table(struct feat_plan *p, const char *name, uint32_t rows, int dim,
                             int *out);
+/* Is the event's time so far beyond its arrival that it must be wrong? It is then judged late. An
+ * event without an arrival time (of a file) never is. */
+bool feat_state_is_ahead(const struct feat_plan *p, const struct ev_event *e);
 const struct feat *feat_plan_find(const struct feat_plan *p, const char *name); /* NULL: none */

@@ -198,13 +198,17 @@ struct feat_applied *feat_applied_entry(struct feat_state *s, int32_t partition)
     return &s->applied[at];
 }
 
+bool feat_state_is_ahead(const struct feat_plan *p, const struct ev_event *e) {
+    return e->arrival_time_us > 0 && e->event_time_us - e->arrival_time_us > p->ahead_us;
+}
+
 enum feat_verdict feat_state_judge(const struct feat_plan *p, struct feat_applied *from,
                                    const struct ev_event *e) {
     assert(e->event_time_us > 0 && e->n_shown <= EV_SHOWN_MAX);
     if (e->source.offset <= from->offset)
         return FEAT_REPEATED;
     from->offset = e->source.offset;
-    if (e->event_time_us < from->clock_us - p->lateness_us)
+    if (e->event_time_us < from->clock_us - p->lateness_us || feat_state_is_ahead(p, e))
         return FEAT_LATE;
     if (e->event_time_us > from->clock_us)
         from->clock_us = e->event_time_us;

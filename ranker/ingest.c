@@ -241,8 +241,14 @@ static enum status bury_late(struct rk_ingest *g, int i) {
     const struct ev_event *e = &g->events[i];
     int64_t late_us = partition_clock_us(g, e->source.partition) - e->event_time_us;
     char reason[REASON_BYTES];
-    snprintf(reason, sizeof reason, "late by %.3f s; %.3f s are allowed (lateness)",
-             (double)late_us / 1e6, (double)g->conf->plan->lateness_us / 1e6);
+    if (feat_state_is_ahead(g->conf->plan, e))
+        snprintf(reason, sizeof reason,
+                 "its time is %.3f s after its arrival; %.3f s are allowed (ahead)",
+                 (double)(e->event_time_us - e->arrival_time_us) / 1e6,
+                 (double)g->conf->plan->ahead_us / 1e6);
+    else
+        snprintf(reason, sizeof reason, "late by %.3f s; %.3f s are allowed (lateness)",
+                 (double)late_us / 1e6, (double)g->conf->plan->lateness_us / 1e6);
     return bury(g, &g->messages[g->from[i]], reason);
 }
 

@@ -1,6 +1,7 @@
 /* Every feature kind against brute force over the list of events, and every state against itself
  * by another road: other interleavings of the partitions, repeats, snapshots. The world, the
  * oracle and the expectations are in features_*.h. */
+#include "base/hash.h"
 #include "base/heap.h"
 #include "base/io.h"
 #include "features/kind.h"
@@ -369,6 +370,69 @@ static void test_dump_leaves_out_what_expired(void) {
     feat_plan_free(p);
 }
 
+/* ---- nothing moves for events that are about others ---- */
+
+static uint64_t digest(const struct feat_plan *p, const struct feat_rows *r) {
+    const struct slice parts[] = {
+        {(const char *)r->query, (size_t)p->query_columns * sizeof(float)},
+        {(const char *)r->query_ids, (size_t)p->query_slots * sizeof(uint32_t)},
+        {(const char *)r->cand, (size_t)(r->n_rows * p->cand_columns) * sizeof(float)},
+        {(const char *)r->cand_ids, (size_t)(r->n_rows * p->cand_slots) * sizeof(uint32_t)}};
+    uint64_t h = r->user_epoch;
+    for (int i = 0; i < 4; i++)
+        h = hash_bytes(parts[i], h);
+    return h;
+}
+
+/* Bit for bit, of the same random queries each time. */
+static void digests(struct world *w, struct feat_state *s, const struct feat_plan *p,
+                    uint64_t *out) {
+    struct arena a;
+    struct rng rng;
+    arena_init(&a, 0);
+    rng_init(&rng, 5);
+    for (int i = 0; i < QUERIES; i++) {
+        struct query *q = ARENA_NEW(&a, struct query);
+        struct feat_rows rows;
+        random_query(w, &rng, q);
+        extract(s, &a, q, false, &rows);
+        out[i] = digest(p, &rows);
+    }
+    arena_deinit(&a);
+}
+
+/* The world's events once more, as another tenant's or (NULL) as further ones of their own. */
+static void apply_again(struct world *w, struct feat_state *s, const char *tenant, int partition) {
+    for (int i = 0; i < EVENTS; i++) {
+        struct ev_event e = w->events[i];
+        e.source.partition += partition;
+        if (tenant != NULL)
+            e.tenant = slice_of(tenant);
+        feat_state_apply(s, &e, 1, NULL);
+    }
+}
+
+static void test_unrelated_events(void) {
+    struct feat_plan *p = whole_plan();
+    struct world *w = HEAP_NEW(struct world);
+    for (uint64_t seed = 0; seed < 4; seed++) {
+        uint64_t before[QUERIES], after[QUERIES];
+        world_init(w, seed);
+        struct feat_state *s = state_by(w, p, seed, false);
+        digests(w, s, p, before);
+        apply_again(w, s, "elsewhere", 1000);
+        digests(w, s, p, after);
+        CU_ASSERT_EQUAL(memcmp(before, after, sizeof before), 0);
+        apply_again(w, s, NULL, 2000);
+        digests(w, s, p, after);
+        CU_ASSERT_NOT_EQUAL(memcmp(before, after, sizeof before), 0);
+        feat_state_free(s);
+        world_deinit(w);
+    }
+    heap_free(w);
+    feat_plan_free(p);
+}
+
 /* ---- negative controls: these tests can fail ---- */
 
 /* A count that remembers the order: what came first weighs more. */
@@ -414,4 +478,5 @@ static void test_controls(void) {
 
 SUITE("features_kinds", TEST(test_every_kind_is_here), TEST(test_rows_equal_brute_force),
       TEST(test_columns_vary), TEST(test_state_is_a_function_of_the_set),
-      TEST(test_snapshot_and_on), TEST(test_dump_leaves_out_what_expired), TEST(test_controls))
+      TEST(test_snapshot_and_on), TEST(test_dump_leaves_out_what_expired),
+      TEST(test_unrelated_events), TEST(test_controls))

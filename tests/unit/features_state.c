@@ -303,6 +303,79 @@ static void test_empty_request(void) {
     arena_deinit(&arena);
 }
 
-SUITE("features_state", TEST(test_rows), TEST(test_repeats_and_lateness), TEST(test_wait),
-      TEST(test_tenants_are_apart), TEST(test_known_items), TEST(test_user_items),
-      TEST(test_reading_allocates_nothing), TEST(test_empty_request))
+static struct ev_event shown_to(const char *user, const struct ev_shown *items, int n, int64_t t,
+                                int64_t offset) {
+    return (struct ev_event){.kind = EV_RANKING,
+                             .id = SLICE_LIT("r"),
+                             .user = slice_of(user),
+                             .event_time_us = t,
+                             .shown = items,
+                             .n_shown = n,
+                             .source = {0, offset}};
+}
+
+/* One list that was shown and clicked is one impression and one click, whatever else happens. */
+static void test_counters_stand_still(void) {
+    static const char text[] =
+        "lateness: 1h\n"
+        "features:\n"
+        "  - {name: shown, kind: count, scope: item, on: impression}\n"
+        "  - {name: shown_day, kind: window_count, scope: item, on: impression, bucket: 1h,\n"
+        "     windows: [1d]}\n"
+        "  - {name: ctr, kind: rate, scope: item, top: click, bottom: impression, prior: 0.5}\n"
+        "  - {name: fast, kind: decayed_count, scope: item, on: impression, half_life: 1h}\n"
+        "  - {name: mine, kind: count, scope: user, on: impression}\n";
+    static const struct ev_shown ours[] = {{.item = {"a", 1}}, {.item = {"b", 1}}};
+    static const struct ev_shown theirs[] = {{.item = {"c", 1}}, {.item = {"d", 1}}};
+    static const struct slice items[] = {{"a", 1}, {"b", 1}};
+    const struct feat_request request = {.user = SLICE_LIT("u"), .items = items, .n_items = 2};
+    const int64_t t = 1700000000000000;
+    struct feat_rows before, after;
+    arena_init(&arena, 0);
+    struct feat_plan *p = plan_of(text);
+    struct feat_state *s = feat_state_new(p);
+    apply_one(s, shown_to("u", ours, 2, t, 0));
+    apply_one(s, interaction("u", "a", "click", t + 1, 0, 1));
+    feat_state_extract(s, &arena, &request, t + 60000000, &before);
+    CU_ASSERT_EQUAL(before.cand[column(p->cand_names, p->cand_columns, "shown")], 1);
+    for (int i = 0; i < 20; i++) {
+        apply_one(s, shown_to("v", theirs, 2, t + 2 + i, 2 + 2 * i));
+        apply_one(s, interaction("v", "c", "click", t + 2 + i, 0, 3 + 2 * i));
+    }
+    feat_state_extract(s, &arena, &request, t + 60000000, &after);
+    CU_ASSERT_EQUAL(memcmp(before.query, after.query, sizeof(float) * (size_t)p->query_columns), 0);
+    CU_ASSERT_EQUAL(memcmp(before.cand, after.cand, 2 * sizeof(float) * (size_t)p->cand_columns),
+                    0);
+    feat_state_free(s);
+    feat_plan_free(p);
+    arena_deinit(&arena);
+}
+
+/* A wrong clock must not make everybody else late. */
+static void test_ahead(void) {
+    arena_init(&arena, 0);
+    struct feat_plan *p = plan_of(count_text);
+    struct feat_state *s = feat_state_new(p);
+    const int64_t t = 100000000, day = 86400000000;
+    struct ev_event e = interaction("u", "a", "x", t + day, 0, 1);
+    e.arrival_time_us = t;
+    CU_ASSERT_EQUAL(p->ahead_us, day);
+    CU_ASSERT_EQUAL(apply_one(s, e), FEAT_APPLIED);
+    e = interaction("u", "b", "x", t + 3 * day, 0, 2);
+    e.arrival_time_us = t;
+    CU_ASSERT_EQUAL(apply_one(s, e), FEAT_LATE);
+    CU_ASSERT_EQUAL(apply_one(s, e), FEAT_REPEATED);
+    CU_ASSERT_EQUAL(apply_one(s, interaction("u", "a", "x", t + day, 0, 3)), FEAT_APPLIED);
+    e = interaction("u", "b", "x", t + 3 * day, 0, 4); /* of a file: no arrival to compare with */
+    CU_ASSERT_EQUAL(apply_one(s, e), FEAT_APPLIED);
+    CU_ASSERT_EQUAL(count_of(s, "", "a"), 2);
+    CU_ASSERT_EQUAL(count_of(s, "", "b"), 1);
+    feat_state_free(s);
+    feat_plan_free(p);
+    arena_deinit(&arena);
+}
+
+SUITE("features_state", TEST(test_rows), TEST(test_repeats_and_lateness), TEST(test_ahead),
+      TEST(test_counters_stand_still), TEST(test_wait), TEST(test_tenants_are_apart),
+      TEST(test_known_items), TEST(test_user_items), TEST(test_reading_allocates_nothing),
+      TEST(test_empty_request))
