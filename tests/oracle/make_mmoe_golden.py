@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""make_mmoe_golden.py: logits, gradients and a loss curve of two small models, by PyTorch autograd
+"""make_mmoe_golden.py: logits, gradients and a loss curve of four small models, by PyTorch autograd
 in float64, written to tests/golden/. An independent implementation: it shares with moe/ only the
 names and shapes of tensors (docs/models.md), not a line of code.
 
@@ -229,6 +229,48 @@ def ple():
     return gold, b, [], forward, [1.0, 2.0, 0.25], "adamw", 0.02, 0.05
 
 
+def cgc(name, k):
+    """Shared experts and each task's own; all weights of the softmax, or the k greatest, renormalised."""
+    gate = {"kind": "topk", "k": k, "aux_loss": 0.0} if k else {"kind": "softmax"}
+    spec = {
+        "layers": [{"kind": "cgc", "shared": 3, "own": 2, "expert": {"hidden": [6], "out": 5, "act": "gelu"},
+                    "gate": gate}],
+        "tower": {"hidden": [4], "act": "silu"},
+    }
+    gold = Golden(name, spec, ["click", "like", "buy"], 4 if k else 3)
+    tables = [(7, 2), (11, 3)]
+    b = batch(gold, 6, 25, 3, 4, [t[0] for t in tables])
+    for i, (rows, dim) in enumerate(tables):
+        gold.single["table%d.v" % i] = gold.normal(rows, dim, scale=0.5)
+    xq = standardise(b["query"], b["query"])
+    xc = standardise(b["cand"], b["cand"])
+    d = xq.shape[1] + 2 + xc.shape[1] + 3
+    gold.stacks["level0.shared.experts"] = [Mlp(gold.g, [d, 6, 5], "gelu", True) for _ in range(3)]
+    for t in gold.tasks:
+        gold.stacks["level0.%s.experts" % t] = [Mlp(gold.g, [d, 6, 5], "gelu", True) for _ in range(2)]
+        gold.single["level0.%s.gate.w" % t] = gold.normal(d, 5, scale=0.5)
+        gold.single["level0.%s.gate.b" % t] = gold.normal(1, 5, scale=0.5)
+        gold.stacks["tower.%s" % t] = [Mlp(gold.g, [5, 4, 1], "silu", False)]
+    gold.finish()
+
+    def forward():
+        q = torch.cat([xq, pooled(gold.single["table0.v"], b["query_ids"])], 1)
+        c = torch.cat([xc, pooled(gold.single["table1.v"], b["cand_ids"])], 1)
+        x = torch.cat([q[b["group"]], c], 1)
+        shared = [e(x) for e in gold.stacks["level0.shared.experts"]]
+        cols = []
+        for t in gold.tasks:
+            own = [e(x) for e in gold.stacks["level0.%s.experts" % t]]
+            w = gate_of(gold, "level0." + t, x)
+            if k:
+                kept = torch.zeros_like(w).scatter(1, w.topk(k, 1).indices, 1.0)
+                w = w * kept / (w * kept).sum(1, keepdim=True)
+            cols.append(gold.stacks["tower." + t][0](mixture(w, shared + own)))
+        return torch.cat(cols, 1)
+
+    return gold, b, tables, forward, [1.0, 0.5, 2.0], "adamw", 0.01, 0.02
+
+
 def optimizer(gold, kind, rate, decay):
     """Matrices decay, biases (one row) do not."""
     p = gold.all_params()
@@ -281,3 +323,5 @@ def write(case):
 
 write(mmoe())
 write(ple())
+write(cgc("cgc", 0))
+write(cgc("cgc_topk", 2))

@@ -222,4 +222,8 @@ static void golden(const char *name) {
 static void test_mmoe(void) { golden("mmoe"); }
 static void test_ple(void) { golden("ple"); }
 
-SUITE("moe_golden", TEST(test_mmoe), TEST(test_ple))
+static void test_cgc(void) { golden("cgc"); }
+static void test_cgc_with_the_best_two(void) { golden("cgc_topk"); }
+
+SUITE("moe_golden", TEST(test_mmoe), TEST(test_ple), TEST(test_cgc),
+      TEST(test_cgc_with_the_best_two))
