@@ -15,7 +15,7 @@
 #include "moe/rows.h"
 
 enum moe_encoding { MOE_ENC_VALUE = 1, MOE_ENC_LOG = 2, MOE_ENC_QUANTILE = 4, MOE_ENC_PLE = 8 };
-#define MOE_ENC_BINS_MAX 64
+#define MOE_ENC_BINS_MAX 128
 
 struct moe_encode_column {
     float mean, scale; /* value: (x - mean) * scale */
@@ -37,7 +37,7 @@ struct moe_encode {
     int hot_from, n_hot; /* one-hots stand in outputs [hot_from, width), of so many columns */
 };
 
-/* Fits columns to rows [n x columns]; weightless. bins 2..64. */
+/* Fits columns to rows [n x columns]; weightless. bins 2..128. */
 void moe_encode_fit(struct moe_encode *e, unsigned kinds, float clip, int bins, const float *rows,
                     int n, int columns);
 /* Derives width and places from e->column after loading. */

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include "base/clock.h"
 #include "base/heap.h"
+#include "moe/active.h"
 #include "moe/table.h"
 #include "tools/report.h"
 #include "tools/table_figures.h"
@@ -20,6 +21,7 @@ struct fit {
 static enum status print_result(const struct verb_call *call, const struct fit *f,
                                 const struct train_table_options *o) {
     struct report r;
+    struct moe_active active;
     report_begin(&r, call->json);
     table_figures_read(&r, "table", &f->read);
     report_int(&r, "epochs", f->report.epochs_run);
@@ -42,6 +44,8 @@ static enum status print_result(const struct verb_call *call, const struct fit *
     report_num(&r, "rows_per_s", f->report.rows_per_s, 0);
     report_int(&r, "floats", (int64_t)moe_model_floats(f->model));
     report_num(&r, "mflop_per_row", moe_model_mflop_per_row(f->model), 3);
+    moe_active_measure(f->model, f->test ? f->test : f->examples, &active);
+    report_num(&r, "active_mflop_per_row", active.mflop, 3);
     report_cstr(&r, "version", moe_model_version(f->model));
     if (*o->model)
         report_cstr(&r, "model", o->model);

@@ -42,7 +42,8 @@ def row(what, values, unit="", target=None, at_least=True, within=None):
             "min": min(values), "max": max(values), "half_width_95": half_width(values)}
 
 
-def write(name, path, rows, **more):
+def write(name, path, rows, table=True, **more):
+    """The file of figures, and the table on stdout."""
     with open("/proc/cpuinfo", encoding="utf-8") as f:
         cpu = next((line.split(":", 1)[1].strip() for line in f if line.startswith("model name")), "unknown")
     result = {"name": name, "commit": os.environ.get("MOERANK_COMMIT", "unknown"), "cpu": cpu,
@@ -50,7 +51,7 @@ def write(name, path, rows, **more):
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     with open(path, "w", encoding="utf-8") as f:
         json.dump(result, f, indent=1, allow_nan=False, default=str)
-    for r in rows:
+    for r in rows if table else []:
         spread = "" if r["half_width_95"] is None else f"+- {r['half_width_95']:.5f}"
         verdict = "" if r["ok"] is None else ("ok" if r["ok"] else "short")
         print(f"{r['what']:<46} {r['value']:>9.5f} {spread:<11} {r['target'] or '':>14} {verdict}")
@@ -60,6 +61,6 @@ def write(name, path, rows, **more):
 def finite(rows):
     """JSON has no NaN: a single run has no interval."""
     for r in rows:
-        if math.isnan(r["half_width_95"]):
+        if r["half_width_95"] is not None and math.isnan(r["half_width_95"]):
             r["half_width_95"] = None
     return rows

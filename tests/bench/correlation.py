@@ -7,6 +7,7 @@ y_k = w_k x + sum_i sin(alpha_i w_k x + beta_i) + N(0, 0.1^2); d = 100, c = 0.3,
 """
 import argparse
 import math
+import operator
 import os
 import random
 import statistics
@@ -23,9 +24,9 @@ MODELS = {  # equal widths: 8 experts of 16, or one of 128
 }
 SETTINGS = """
 table: {number: [%s]}
-tasks: [{name: y1, loss: mse}, {name: y2, loss: mse}]
+tasks: [{name: y1, loss: mse}, {name: y2, column: "%s", loss: mse}]
 model: {numbers: {encode: [value]}, tower: {hidden: [8]}}
-train: {epochs: %d, batch_rows: 128, rate: 0.003, weight_decay: 0.0001, validation: 0.1, patience: 0}
+train: {epochs: %d, batch_rows: 128, rate: %g, weight_decay: 0, validation: 0.1, patience: 0}
 """
 
 
@@ -38,16 +39,24 @@ def unit(r, against=None):
     return [a / n for a in v]
 
 
-def write_rows(path, n, r, w, waves):
+def label(r, z, waves):
+    return z + sum(math.sin(a * z + b) for a, b in waves) + r.gauss(0, 0.1)
+
+
+def write_rows(path, n, r, u1, u2, waves, rhos):
+    """One file for all rho: the inputs, y1, and the second task at each rho."""
     with open(path, "w", encoding="utf-8") as f:
-        f.write(",".join([f"x{i}" for i in range(D)] + ["y1", "y2"]) + "\n")
+        f.write(",".join([f"x{i}" for i in range(D)] + ["y1"] + [column(rho) for rho in rhos]) + "\n")
         for _ in range(n):
             x = [r.gauss(0, 1) for _ in range(D)]
-            ys = []
-            for k in range(2):
-                z = sum(a * b for a, b in zip(w[k], x))
-                ys.append(z + sum(math.sin(a * z + b) for a, b in waves) + r.gauss(0, 0.1))
-            f.write(",".join(f"{v:.5g}" for v in x + ys) + "\n")
+            p1, p2 = (sum(map(operator.mul, u, x)) for u in (u1, u2))
+            ys = [label(r, C * p1, waves)]
+            ys += [label(r, C * (rho * p1 + math.sqrt(1 - rho * rho) * p2), waves) for rho in rhos]
+            f.write(",".join([f"{v:.5g}" for v in x + ys]) + "\n")
+
+
+def column(rho):
+    return f"y2 at {rho:g}"
 
 
 def figure(seen, rhos, path):
@@ -86,22 +95,23 @@ def main():
     p.add_argument("--seeds", type=int, default=5)
     p.add_argument("--rows", type=int, default=10000)
     p.add_argument("--epochs", type=int, default=20)
+    p.add_argument("--rate", type=float, default=0.003)
+    p.add_argument("--rho", default="1,0.8,0.5,0,-0.5")
     o = p.parse_args()
-    rhos = [1, 0.8, 0.5, 0, -0.5]
+    rhos = [float(v) for v in o.rho.split(",")]
     seen, rows = {}, []
     with tempfile.TemporaryDirectory() as folder:
         config, train, test = (os.path.join(folder, n) for n in ("c.yaml", "train.csv", "test.csv"))
-        with open(config, "w", encoding="utf-8") as f:
-            f.write(SETTINGS % (", ".join(f"x{i}" for i in range(D)), o.epochs))
         for seed in range(1, o.seeds + 1):
+            r = random.Random(seed)  # the same directions, waves, x and noise for every rho and model
+            u1 = unit(r)
+            u2 = unit(r, u1)
+            waves = [(r.uniform(1, 5), r.uniform(0, 6.28)) for _ in range(M)]
+            write_rows(train, o.rows, r, u1, u2, waves, rhos)
+            write_rows(test, 5000, r, u1, u2, waves, rhos)
             for rho in rhos:
-                r = random.Random(seed)  # the same directions, waves and x for every rho
-                u1 = unit(r)
-                u2 = unit(r, u1)
-                w = [[C * a for a in u1], [C * (rho * a + math.sqrt(1 - rho * rho) * b) for a, b in zip(u1, u2)]]
-                waves = [(r.uniform(1, 5), r.uniform(0, 6.28)) for _ in range(M)]
-                write_rows(train, o.rows, r, w, waves)
-                write_rows(test, o.rows // 2, r, w, waves)
+                with open(config, "w", encoding="utf-8") as f:
+                    f.write(SETTINGS % (", ".join(f"x{i}" for i in range(D)), column(rho), o.epochs, o.rate))
                 for name, layers in MODELS.items():
                     got = bench_train.train(o.program, config, train, test, {"train.seed": seed, "model.layers": layers})
                     seen.setdefault((name, rho), []).append(statistics.fmean(t["mse"] for t in got["test"]))
