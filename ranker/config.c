@@ -188,7 +188,8 @@ static const struct section sections[] = {
     SECTION("train", train, moe_train_items, "`moerank train`."),
 };
 enum { N_SECTIONS = sizeof sections / sizeof sections[0] };
-static const char *const trees[] = {"lateness", "features", "examples", "table", "tasks", "model"};
+static const char *const trees[] = {"lateness", "ahead", "features", "examples",
+                                    "table",    "tasks", "model"};
 enum { N_TREES = sizeof trees / sizeof trees[0] };
 
 /* All names a file may have at its top, NULL-ended. */
@@ -324,7 +325,7 @@ static enum status apply_set(struct rk_config *c, struct node *root, const char 
                              bool trees_now) {
     const char *dot = strchr(set, '.'), *eq = strchr(set, '=');
     bool dotted = dot && eq && dot < eq;
-    if (!eq || (!dotted && strncmp(set, "lateness=", 9) != 0))
+    if (!eq || (!dotted && strncmp(set, "lateness=", 9) != 0 && strncmp(set, "ahead=", 6) != 0))
         return fail(STATUS_INVALID_ARGUMENT, "--set %s: write it as section.key=value", set);
     struct slice name = {set, (size_t)((dotted ? dot : eq) - set)};
     const struct section *s = find_section(name);
@@ -348,7 +349,8 @@ static enum status read_plan(struct rk_config *c) {
     map->line = c->root->line;
     struct node **end = &map->first;
     for (const struct node *k = c->root->first; k; k = k->next) {
-        if (!slice_is(k->key, "lateness") && !slice_is(k->key, "features"))
+        if (!slice_is(k->key, "lateness") && !slice_is(k->key, "ahead") &&
+            !slice_is(k->key, "features"))
             continue;
         struct node *copy = ARENA_NEW(&c->arena, struct node);
         *copy = *k;

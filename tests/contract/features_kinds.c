@@ -391,6 +391,7 @@ static void digests(struct world *w, struct feat_state *s, const struct feat_pla
     struct rng rng;
     arena_init(&a, 0);
     rng_init(&rng, 5);
+    rng_init(&w->rng, 6); /* random_query draws from it, too */
     for (int i = 0; i < QUERIES; i++) {
         struct query *q = ARENA_NEW(&a, struct query);
         struct feat_rows rows;
