@@ -187,11 +187,11 @@ class ServiceTest(unittest.TestCase):
         pb = moerank.messages()[0]
         good = pb.Event(id="g", event_time_us=NOW_US,
                         interaction=pb.InteractionEvent(user="u4", item="i1", type="click"))
-        bad = pb.Event(id="b", event_time_us=NOW_US, interaction=pb.InteractionEvent(item="i1"))
+        bad = pb.Event(id="b", event_time_us=NOW_US, interaction=pb.InteractionEvent(user="u4", item="i1"))
         reply = server.feedback(events=[bad, good], json_lines="{]\n" + click(1, "u4", "i2"))
         self.assertEqual(len(reply.tokens), 2)
         self.assertEqual([r.index for r in reply.rejected], [0, 2])
-        self.assertIn("user", reply.rejected[0].reason)
+        self.assertIn("type", reply.rejected[0].reason)
         self.assertEqual({t.partition for t in reply.tokens}, {reply.tokens[0].partition})  # one user
         ranked = server.rank(user="u4", items=["i1"], after=reply.tokens[1])
         self.assertGreaterEqual(ranked.user_epoch, 2)
