@@ -88,7 +88,9 @@ struct packed_level {
     int n_sources, n_gates, n_experts, n_modules, out;
     bool sparse;
     size_t at_weights, weights_stride; /* bytes, floats: the gates' weights [block x stride] */
-    size_t at_outputs, output_bytes;   /* bytes: [block][n_experts] rows of output_bytes */
+    /* bytes: [n_experts][block] rows of output_bytes. Experts are a row further apart than that, so
+     * that mixing does not find all of a row's in the same few sets of the cache. */
+    size_t at_outputs, output_bytes, expert_bytes;
     enum moe_precision sum_type;
     size_t at_sums, sums_stride; /* bytes: [n_modules][block x stride] */
 };

@@ -227,7 +227,7 @@ static void shape_modules(struct moe_packed *p, const struct moe_level *l,
         const struct moe_gate_use *u = &l->gates[g];
         struct moe_module_terms *m = &to->modules[u->module];
         for (int c = 0; c < u->gate.n_experts; c++)
-            m->terms[m->n_terms++] = (struct moe_term){(size_t)u->experts[c] * to->output_bytes,
+            m->terms[m->n_terms++] = (struct moe_term){(size_t)u->experts[c] * to->expert_bytes,
                                                        (size_t)(to->gates[g].at + c)};
     }
 }
@@ -248,11 +248,12 @@ static void shape_level(struct moe_packed *p, int at) {
     to->sum_type = last && !has_linear_tower(p->m) ? p->side : MOE_FP32;
     to->sums_stride = moe_pack_row_bytes(to->sum_type, padded(l->out, p->k->nr));
     to->output_bytes = moe_pack_row_bytes(p->side, padded(l->out, p->k->nr));
+    to->expert_bytes = (size_t)(p->block + 1) * to->output_bytes;
     shape_sources(p, l, to, at ? to - 1 : NULL);
     shape_gates(p, l, to);
     shape_experts(p, l, to);
     shape_modules(p, l, to);
-    to->at_outputs = moe_packed_take(p, (size_t)p->block * (size_t)l->n_experts * to->output_bytes);
+    to->at_outputs = moe_packed_take(p, (size_t)l->n_experts * to->expert_bytes);
     to->at_sums = moe_packed_take(p, (size_t)(l->n_modules * p->block) * to->sums_stride);
 }
 

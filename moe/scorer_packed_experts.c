@@ -120,8 +120,8 @@ static void run_layers(const struct packed_run *r, const struct packed_level *le
     packed_lap(r, PACKED_FIRST, &clock);
     struct packed_target to = {.type = p->side,
                                .rows =
-                                   r->scratch + level->at_outputs + number * level->output_bytes,
-                               .stride = (size_t)level->n_experts * level->output_bytes,
+                                   r->scratch + level->at_outputs + number * level->expert_bytes,
+                               .stride = level->output_bytes,
                                .at = r->rows};
     moe_packed_store(r, &e->layers[e->n_layers - 1], a, stride, p->query_low.at, &to);
     packed_lap(r, PACKED_LAST, &clock);
@@ -156,7 +156,7 @@ static void mix_modules(const struct packed_run *r, const struct packed_level *l
                           .n_modules = l->n_modules,
                           .sparse = l->sparse,
                           .x = r->scratch + l->at_outputs,
-                          .x_stride = (size_t)l->n_experts * l->output_bytes,
+                          .x_stride = l->output_bytes,
                           .gates = packed_floats(r, l->at_weights),
                           .gate_stride = l->weights_stride,
                           .columns = (l->out + nr - 1) / nr * nr,
