@@ -39,7 +39,8 @@ struct rk_nearline_conf {
 struct rk_grpc_conf {
     const char *listen; /* host:port; port 0: any, printed and written to port_file */
     const char *port_file;
-    int64_t workers; /* 0: one per core */
+    int64_t workers;   /* 0: one per core */
+    int64_t split_min; /* slates from so many items on; 0: none */
     int64_t queue_max, items_max, message_bytes_max, wait_max_us;
     int64_t grace_us; /* of the drain at SIGTERM */
 };

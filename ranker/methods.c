@@ -14,6 +14,8 @@
 #include "base/clock.h"
 #include "base/heap.h"
 #include "base/metric.h"
+#include "ranker/crew.h"
+#include "ranker/lap.h"
 #include "ranker/result_cache.h"
 
 enum { SEND_MAX_US = 30 * 1000 * 1000 };
@@ -34,6 +36,7 @@ struct worker {
 struct rk_methods {
     struct rk_methods_conf c;
     struct worker *workers[RK_POOLS];
+    struct rk_crew *crew;
 };
 
 /* A call being answered. */
@@ -115,11 +118,14 @@ static enum status rank_with(const struct call *c, const struct rk_bundle *b,
     struct slice key = {NULL, 0};
     bool cached = c->w->cache && rk_cache_takes(request);
     int64_t now_us = request->now_us;
+    rk_lap(&c->w->rank, METRIC_CPU_DECODE);
     if (cached)
         key = rk_cache_key(c->w->cache, c->a, &c->w->scratch, moe_model_version(b->model),
                            user_epoch(c, request->user), request);
     request->now_us = now_us > 0 ? now_us : clock_wall_us();
-    if (cached && answer_from_cache(c, request, key)) {
+    bool found = cached && answer_from_cache(c, request, key);
+    rk_lap(&c->w->rank, METRIC_CPU_CACHE);
+    if (found) {
         log_cached(c, request);
         return STATUS_OK;
     }
@@ -128,14 +134,18 @@ static enum status rank_with(const struct call *c, const struct rk_bundle *b,
     TRY(rk_rank(b, c->m->c.state, &c->w->rank, request, &response, &seen));
     if (cached)
         cache_begin(c, &response, key);
+    rk_lap(&c->w->rank, METRIC_CPU_CACHE);
     buf_clear(&c->w->reply);
     rpc_encode_rank_response(&response, &c->w->reply);
     reply(c);
+    rk_lap(&c->w->rank, METRIC_CPU_ANSWER);
     if (cached)
         rk_cache_put_end(c->w->cache);
+    rk_lap(&c->w->rank, METRIC_CPU_CACHE);
     if (c->m->c.log)
         rk_request_log_add(c->m->c.log, c->a, &c->w->scratch, request, &response, &seen,
                            clock_wall_us());
+    rk_lap(&c->w->rank, METRIC_CPU_LOG);
     return STATUS_OK;
 }
 
@@ -152,6 +162,7 @@ static enum status check_rank(const struct call *c, const struct rpc_rank_reques
 static enum status rank(const struct call *c) {
     struct rpc_rank_request request;
     struct rk_bundle *b;
+    rk_lap_begin(&c->w->rank);
     TRY(rpc_decode_rank_request(c->a, c->bytes, &request));
     TRY(check_rank(c, &request));
     TRY(wait_after(c, request.after));
@@ -272,7 +283,10 @@ static void handle(void *context, int worker, struct rk_rpc_call *rpc) {
     struct worker *w = &m->workers[methods[method].pool][worker];
     arena_reset(&w->rank.arena);
     const struct call c = {m, w, &w->rank.arena, rpc, rk_rpc_request(rpc)};
+    struct rk_crew *crew = w->rank.crew;
+    rk_crew_busy(crew, 1);
     enum status status = handlers[method](&c);
+    rk_crew_busy(crew, -1);
     if (status != STATUS_OK) /* then it has not replied */
         rk_rpc_reply(rpc, status, status_message(), (struct slice){NULL, 0});
 }
@@ -292,11 +306,13 @@ static void on_start(void *context, enum rk_rpc_pool pool, int worker) {
 struct rk_methods *rk_methods_new(const struct rk_methods_conf *c) {
     struct rk_methods *m = HEAP_NEW(struct rk_methods);
     m->c = *c;
+    m->crew = rk_crew_new(c->workers[RK_POOL_RANK], c->conf->grpc.split_min);
     for (int p = 0; p < RK_POOLS; p++) {
         m->workers[p] = HEAP_ARRAY(struct worker, c->workers[p]);
         for (int i = 0; i < c->workers[p]; i++) {
             struct worker *w = &m->workers[p][i];
             rk_worker_init(&w->rank);
+            w->rank.crew = p == RK_POOL_RANK ? m->crew : NULL;
             w->cache = p == RK_POOL_RANK ? rk_cache_new(c->conf) : NULL;
             w->lists = p == RK_POOL_RANK ? rk_list_worker_new(c->nearline) : NULL;
         }
@@ -318,6 +334,7 @@ void rk_methods_free(struct rk_methods *m) {
         }
         heap_free(m->workers[p]);
     }
+    rk_crew_free(m->crew);
     heap_free(m);
 }
 

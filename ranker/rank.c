@@ -12,6 +12,8 @@
 #include "base/clock.h"
 #include "base/heap.h"
 #include "base/metric.h"
+#include "ranker/crew.h"
+#include "ranker/lap.h"
 
 enum { EXPLAINED_MAX = 10 };
 
@@ -26,8 +28,7 @@ void rk_worker_deinit(struct rk_worker *w) {
     w->scratch = NULL;
 }
 
-/* Grows at the first request and after a hot swap to a larger model, then never again. */
-static void *scratch_of(struct rk_worker *w, const struct moe_scorer *s) {
+void *rk_worker_scratch(struct rk_worker *w, const struct moe_scorer *s) {
     size_t bytes = moe_scorer_scratch_bytes(s);
     if (bytes > w->scratch_bytes) {
         heap_free(w->scratch);
@@ -225,15 +226,18 @@ enum status rk_rank(const struct rk_bundle *b, struct feat_state *state, struct 
         return fail(STATUS_INVALID_ARGUMENT, "items: %d given, at most %d (grpc.items_max)", n,
                     b->rows_max);
     struct arena *a = &w->arena;
+    rk_lap_begin(w);
     int64_t start_us = clock_mono_us();
     TRY(rk_rows(state, a, request, seen));
+    rk_lap(w, METRIC_CPU_ROWS);
     const struct feat_rows *rows = seen->rows;
     int64_t rows_us = clock_mono_us();
     float *p = arena_alloc_aligned(a, (size_t)b->n_tasks * (size_t)n * sizeof *p);
     float *score = arena_alloc(a, (size_t)n * sizeof *score);
     uint32_t *order = arena_alloc(a, (size_t)n * sizeof *order);
     struct moe_batch batch = batch_of(rows);
-    moe_scorer_score(b->scorer, &batch, scratch_of(w, b->scorer), p);
+    rk_crew_score(w->crew, b, &batch, a, rk_worker_scratch(w, b->scorer), p);
+    rk_lap(w, METRIC_CPU_SCORE);
     combine(b, p, n, score);
     sort_order(score, n, order, a);
     metric_observe_us(METRIC_EXTRACT_US, rows_us - start_us);
@@ -246,6 +250,7 @@ enum status rk_rank(const struct rk_bundle *b, struct feat_state *state, struct 
         .n = request->top_n > 0 && request->top_n < n ? request->top_n : n,
         .user_epoch = seen->user_epoch};
     write_answer(b, p, score, n, a, &answer);
+    rk_lap(w, METRIC_CPU_ORDER);
     if (request->explain)
         TRY(explain(b, request, rows, a, &answer));
     *out = answer;

@@ -39,13 +39,18 @@ void rk_bundle_release(struct rk_bundle *b);
 void rk_bundle_tell(struct rk_bundle *b);
 
 /* Per worker. */
+struct rk_crew;
 struct rk_worker {
     struct arena arena; /* of the request; the caller resets it */
     void *scratch;      /* the scorer's, 64-byte aligned */
     size_t scratch_bytes;
+    struct rk_crew *crew; /* who helps with large slates (crew.h); NULL: nobody. Borrowed */
+    int64_t lap_ns;       /* lap.h's */
 };
 void rk_worker_init(struct rk_worker *w);
 void rk_worker_deinit(struct rk_worker *w);
+/* Scratch for that scorer: grows at the first request and after a hot swap to a larger model. */
+void *rk_worker_scratch(struct rk_worker *w, const struct moe_scorer *s);
 
 struct rk_seen { /* what the rows had seen; arena memory */
     uint64_t user_epoch;

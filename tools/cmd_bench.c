@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "moe/sample.h"
+#include "tools/bench_rank.h"
 #include "tools/bench_score.h"
 #include "tools/bench_train.h"
 #include "tools/options.h"
@@ -18,9 +19,9 @@
 
 struct options {
     struct option_config config;
-    const char *model, *sample, *export, *table;
+    const char *model, *sample, *export, *table, *target;
     struct conf_numbers rows;
-    int64_t rounds, cpu, cache_bytes;
+    int64_t rounds, cpu, cache_bytes, seconds, concurrency, catalogue, users;
     bool serve;
 };
 static const struct conf_item items[] = {
@@ -41,6 +42,14 @@ static const struct conf_item items[] = {
                 "writes the model, one slate and its scores for a rival, and ends"),
     CONF_BOOL(struct options, serve, "serve", "false",
               "answers lines of stdin: `time FORM ROWS REQUESTS` or `steps N`, `peak PRECISION`"),
+    OPTION_TEXT(struct options, target, "target", "127.0.0.1:7070", "HOST:PORT",
+                "rank: the service, with items i0.. and users u0.."),
+    CONF_INT(struct options, seconds, "seconds", "5", 1, 86400, "seconds", "rank: for how long"),
+    CONF_INT(struct options, concurrency, "concurrency", "2", 1, 1024, "callers",
+             "rank: who each wait for their answer"),
+    CONF_INT(struct options, catalogue, "catalogue", "2000", 1, 1e9, "items",
+             "rank: that candidates are drawn from"),
+    CONF_INT(struct options, users, "users", "200", 1, 1e9, "users", "rank: that ask"),
     CONF_END};
 
 enum { FEW = 1000 }; /* microseconds a turn should last at least */
@@ -229,8 +238,15 @@ static enum status run(const struct verb_call *call, void *options) {
     const char *which = call->n_operands == 1 ? call->operands[0] : "";
     if (strcmp(which, "score") == 0)
         return run_score(call, o);
+    if (strcmp(which, "rank") == 0)
+        return bench_rank(call, &(struct bench_rank_options){.target = o->target,
+                                                             .k = &o->rows,
+                                                             .seconds = o->seconds,
+                                                             .concurrency = o->concurrency,
+                                                             .catalogue = o->catalogue,
+                                                             .users = o->users});
     if (strcmp(which, "train") != 0)
-        return fail(STATUS_INVALID_ARGUMENT, "which bench? There are: score, train");
+        return fail(STATUS_INVALID_ARGUMENT, "which bench? There are: score, train, rank");
     TRY(pin(o->cpu));
     return bench_train(call, &(struct bench_train_options){.config = o->config,
                                                            .sample = o->sample,
@@ -242,15 +258,17 @@ static enum status run(const struct verb_call *call, void *options) {
 
 static const struct verb verb = {
     .name = "bench",
-    .operands = "score|train",
+    .operands = "score|train|rank",
     .operands_max = 1,
     .about =
         "Measures this machine. score: candidates a second of one core, by precision, slate "
         "size and item cache, with the share of the measured peak and the time of every stage. "
-        "train: rows a second of training steps, with the settings' threads and batch.",
+        "train: rows a second of training steps, with the settings' threads and batch. "
+        "rank: load for a service that runs (tools/bench rank makes one and its profile).",
     .example = "moerank bench score --cpu 1\n"
                "moerank bench score --model like.model --rows [1, 500] --json\n"
-               "moerank bench train --sample ple14 --set train.threads=2",
+               "moerank bench train --sample ple14 --set train.threads=2\n"
+               "moerank bench rank --target 127.0.0.1:7070 --rows [500] --seconds 10",
     .items = items,
     .bytes = sizeof(struct options),
     .run = run,

@@ -1,0 +1,194 @@
+/* crew.c: pieces of a slate are numbers that whoever is free takes from a counter, so a helper that
+ * comes late finds nothing left and nobody waits for it. The worker that has the slate takes pieces
+ * too, and at the end waits for the pieces under way only.
+ *
+ * Deliberately no queue of slates: one that finds no idle worker is scored by its own alone. */
+#include "ranker/crew.h"
+#include <pthread.h>
+#include "base/heap.h"
+#include "base/metric.h"
+#include "ranker/lap.h"
+
+enum {
+    PIECES_EACH = 2, /* a helper that begins late leaves less to wait for */
+    TILE_ROWS = 56,  /* what the kernels take at a time (moe/scorer_packed.h) */
+    PIECE_MIN = 4 * TILE_ROWS
+};
+
+/* A slate being scored; on its worker's stack. */
+struct slate {
+    const struct rk_bundle *b;
+    const struct moe_batch *batch;
+    float *out; /* pieces, one after another: [n_tasks x rows] each */
+    int rows, n_pieces;
+    atomic_int next;
+    int wanted, inside; /* helpers that may still come; that are at it */
+    struct slate *below;
+};
+struct rk_crew {
+    pthread_mutex_t lock;
+    pthread_cond_t work, done;
+    struct slate *slates; /* that want helpers, or have some */
+    bool stopping;
+    atomic_int busy, helping; /* helping: promised places too */
+    int workers, n_threads;
+    int64_t items_min;
+    pthread_t *threads;
+};
+
+static int piece_rows(const struct slate *s, int piece) {
+    int left = s->batch->n_rows - piece * s->rows;
+    return left < s->rows ? left : s->rows;
+}
+
+static void score_piece(const struct slate *s, int piece, void *scratch) {
+    const struct moe_inputs *in = moe_model_inputs(s->b->model);
+    const size_t from = (size_t)(piece * s->rows);
+    struct moe_batch part = *s->batch;
+    part.n_rows = piece_rows(s, piece);
+    part.cand += from * (size_t)in->cand_columns;
+    part.cand_ids += from * (size_t)in->cand_slots;
+    moe_scorer_score(s->b->scorer, &part, scratch, s->out + from * (size_t)s->b->n_tasks);
+}
+
+/* ---- helpers ------------------------------------------------------------------------------- */
+
+static struct slate *wanted(const struct rk_crew *c) {
+    struct slate *s = c->slates;
+    while (s && s->wanted == 0)
+        s = s->below;
+    return s;
+}
+
+/* Until no piece is left or the place is needed for a call. */
+static void help(struct rk_crew *c, struct slate *s, struct rk_worker *w) {
+    int piece;
+    rk_lap_begin(w);
+    void *scratch = rk_worker_scratch(w, s->b->scorer);
+    while (atomic_load(&c->busy) + atomic_load(&c->helping) <= c->workers &&
+           (piece = atomic_fetch_add(&s->next, 1)) < s->n_pieces)
+        score_piece(s, piece, scratch);
+    rk_lap(w, METRIC_CPU_SCORE);
+}
+
+static void *serve(void *arg) {
+    struct rk_crew *c = arg;
+    struct rk_worker w;
+    rk_worker_init(&w);
+    pthread_mutex_lock(&c->lock);
+    while (!c->stopping) {
+        struct slate *s = wanted(c);
+        if (!s) {
+            pthread_cond_wait(&c->work, &c->lock);
+            continue;
+        }
+        s->wanted--;
+        s->inside++;
+        pthread_mutex_unlock(&c->lock);
+        help(c, s, &w);
+        pthread_mutex_lock(&c->lock);
+        atomic_fetch_sub(&c->helping, 1);
+        if (--s->inside == 0)
+            pthread_cond_broadcast(&c->done);
+    }
+    pthread_mutex_unlock(&c->lock);
+    rk_worker_deinit(&w);
+    return NULL;
+}
+
+struct rk_crew *rk_crew_new(int workers, int64_t items_min) {
+    if (workers < 2 || items_min == 0)
+        return NULL;
+    struct rk_crew *c = HEAP_NEW(struct rk_crew);
+    c->workers = workers;
+    c->items_min = items_min;
+    pthread_mutex_init(&c->lock, NULL);
+    pthread_cond_init(&c->work, NULL);
+    pthread_cond_init(&c->done, NULL);
+    c->threads = HEAP_ARRAY(pthread_t, workers - 1);
+    while (c->n_threads < workers - 1 &&
+           pthread_create(&c->threads[c->n_threads], NULL, serve, c) == 0)
+        c->n_threads++;
+    return c;
+}
+
+void rk_crew_free(struct rk_crew *c) {
+    if (!c)
+        return;
+    pthread_mutex_lock(&c->lock);
+    c->stopping = true;
+    pthread_cond_broadcast(&c->work);
+    pthread_mutex_unlock(&c->lock);
+    for (int i = 0; i < c->n_threads; i++)
+        pthread_join(c->threads[i], NULL);
+    pthread_cond_destroy(&c->done);
+    pthread_cond_destroy(&c->work);
+    pthread_mutex_destroy(&c->lock);
+    heap_free(c->threads);
+    heap_free(c);
+}
+
+void rk_crew_busy(struct rk_crew *c, int change) {
+    if (c)
+        atomic_fetch_add(&c->busy, change);
+}
+
+/* ---- the worker that has the slate ----------------------------------------------------------- */
+
+/* Asks idle workers in. Says how many may come. */
+static int open_slate(struct rk_crew *c, struct slate *s) {
+    const int n = s->batch->n_rows;
+    pthread_mutex_lock(&c->lock);
+    int idle = c->workers - atomic_load(&c->busy) - atomic_load(&c->helping);
+    idle = idle < c->n_threads ? idle : c->n_threads;
+    idle = idle < n / PIECE_MIN - 1 ? idle : n / PIECE_MIN - 1;
+    if (idle > 0) {
+        const int pieces = PIECES_EACH * (idle + 1), tiles = TILE_ROWS * pieces;
+        s->rows = (n + tiles - 1) / tiles * TILE_ROWS;
+        s->n_pieces = (n + s->rows - 1) / s->rows;
+        s->wanted = idle;
+        s->below = c->slates;
+        c->slates = s;
+        atomic_fetch_add(&c->helping, idle);
+        for (int i = 0; i < idle; i++)
+            pthread_cond_signal(&c->work);
+    }
+    pthread_mutex_unlock(&c->lock);
+    return idle;
+}
+
+static void close_slate(struct rk_crew *c, struct slate *s) {
+    struct slate **at = &c->slates;
+    pthread_mutex_lock(&c->lock);
+    while (*at != s)
+        at = &(*at)->below;
+    *at = s->below;
+    atomic_fetch_sub(&c->helping, s->wanted); /* who did not come is not awaited */
+    s->wanted = 0;
+    while (s->inside > 0)
+        pthread_cond_wait(&c->done, &c->lock);
+    pthread_mutex_unlock(&c->lock);
+}
+
+void rk_crew_score(struct rk_crew *c, const struct rk_bundle *b, const struct moe_batch *batch,
+                   struct arena *a, void *scratch, float *probabilities) {
+    struct slate s = {.b = b, .batch = batch};
+    const size_t n = (size_t)batch->n_rows, tasks = (size_t)b->n_tasks;
+    const bool large = c && batch->n_rows >= c->items_min && !moe_model_mixes_rows(b->model);
+    if (large)
+        s.out = arena_alloc_aligned(a, n * tasks * sizeof *s.out);
+    if (!large || open_slate(c, &s) < 1) {
+        moe_scorer_score(b->scorer, batch, scratch, probabilities);
+        return;
+    }
+    for (int piece; (piece = atomic_fetch_add(&s.next, 1)) < s.n_pieces;)
+        score_piece(&s, piece, scratch);
+    close_slate(c, &s);
+    metric_add(METRIC_RANK_SPLIT, 1);
+    for (int piece = 0; piece < s.n_pieces; piece++) {
+        const size_t from = (size_t)(piece * s.rows), rows = (size_t)piece_rows(&s, piece);
+        for (size_t t = 0; t < tasks; t++)
+            memcpy(probabilities + t * n + from, s.out + from * tasks + t * rows,
+                   rows * sizeof *probabilities);
+    }
+}

@@ -1,0 +1,12 @@
+/* bench_rank.h: `moerank bench rank`: load for a service that runs, as cheap as it can be made. */
+#pragma once
+#include "tools/options.h"
+
+struct bench_rank_options {
+    const char *target;           /* "127.0.0.1:7070" */
+    const struct conf_numbers *k; /* candidates of a request; the first counts */
+    int64_t seconds, concurrency, catalogue, users;
+};
+/* Ranks random items "i0".. for random users "u0".. and prints how many calls were answered, how
+ * fast, and what that cost here. UNAVAILABLE: nobody serves there; and what a call says. */
+enum status bench_rank(const struct verb_call *call, const struct bench_rank_options *o);
