@@ -71,6 +71,23 @@ void moe_gemm(int ta, int tb, int m, int n, int k, const float *a, int lda, cons
                 k, 1.0f, a, lda, b, ldb, beta, c, ldc);
 }
 
+void moe_gemm_then(const struct moe_train_gemm *g) {
+    if (g->m <= 0 || g->n <= 0)
+        return;
+    if (moe_gemm_own() && g->n > 4 && g->m > 1 && g->k > 0) {
+        struct moe_train_gemm own = *g;
+        own.bf16 = moe_gemm_bf16(g->m, g->n, g->k);
+        moe_train_gemm(&own);
+        return;
+    }
+    for (int i = 0; g->bias && i < g->m; i++)
+        memcpy(g->c + (size_t)i * (size_t)g->ldc, g->bias, (size_t)g->n * sizeof *g->c);
+    moe_gemm(g->ta, g->tb, g->m, g->n, g->k, g->a, g->lda, g->b, g->ldb, g->add || g->bias, g->c,
+             g->ldc);
+    if (g->done)
+        g->done(g->ctx, 0, g->m, 0, g->n);
+}
+
 const char *moe_blas_core(void) { return openblas_get_corename(); }
 
 const char *moe_blas_better_core(void) {

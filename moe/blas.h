@@ -24,6 +24,10 @@ int moe_gemm_set_bf16(int on);
 int moe_gemm_bf16(int m, int n, int k); /* whether a product of this thread would be rounded */
 /* Whether moe_gemm of this thread runs on kernels of our own. */
 int moe_gemm_own(void);
+/* moe_gemm with a bias and announced rows (train_gemm.h); bf16 is set here. Without kernels of our
+ * own the bias is laid down first and all rows are announced at once. */
+struct moe_train_gemm;
+void moe_gemm_then(const struct moe_train_gemm *g);
 
 const char *moe_blas_core(void); /* OpenBLAS's choice of kernels: "Cooperlake" */
 /* The OPENBLAS_CORETYPE under which this CPU would be faster, NULL when the choice is right. It is

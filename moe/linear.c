@@ -1,11 +1,14 @@
 /* linear.c: the one place where rows in two parts meet a weight matrix. The query part is
  * multiplied once per group and spread over the group's rows; backwards, the rows' gradients are
  * summed by group first, so the query part costs one product per group there too. Columns that come
- * from short tables are folded (fold.h). */
+ * from short tables are folded (fold.h). When every row is a group of its own nothing is spread or
+ * collected. */
 #include "moe/linear.h"
+#include <assert.h>
 #include <string.h>
 #include "moe/blas.h"
 #include "moe/fold.h"
+#include "moe/train_gemm.h"
 #include "moe/vec.h"
 
 /* One part of the rows: a matrix, of which some columns may be folded. */
@@ -40,23 +43,40 @@ static void dense_runs(const struct part *p, int run[2][2]) {
     }
 }
 
-/* y [rows x n] = part * w [d x n] + beta y */
-static void part_forward(const struct part *p, const float *w, int n, float beta, float *y) {
+/* y [rows x n] = part * w [d x n] + (add: y, else the bias) */
+static void part_forward(const struct part *p, const float *w, const float *bias, int n, bool add,
+                         float *y, const struct moe_linear_then *then) {
     int run[2][2];
     dense_runs(p, run);
+    const bool announce = then && !p->fold; /* there is one run then */
     for (int i = 0; i < 2; i++) {
         int from = run[i][0], k = run[i][1] - from;
-        if (k > 0 || (i == 0 && beta == 0))
-            moe_gemm(0, 0, p->rows, n, k, p->x + from, p->d, w + (size_t)from * (size_t)n, n,
-                     i ? 1 : beta, y, n);
+        if (k <= 0 && (i > 0 || add))
+            continue;
+        moe_gemm_then(&(struct moe_train_gemm){.m = p->rows,
+                                               .n = n,
+                                               .k = k,
+                                               .a = p->x + from,
+                                               .b = w + (size_t)from * (size_t)n,
+                                               .c = y,
+                                               .lda = p->d,
+                                               .ldb = n,
+                                               .ldc = n,
+                                               .add = add || i > 0,
+                                               .bias = i == 0 && !add ? bias : NULL,
+                                               .done = announce ? then->done : NULL,
+                                               .ctx = announce ? then->ctx : NULL});
     }
-    if (p->fold)
-        moe_fold_forward(p->fold, p->p, p->rows, p->index, w, n, y);
+    if (!p->fold)
+        return;
+    moe_fold_forward(p->fold, p->p, p->rows, p->index, w, n, y);
+    if (then)
+        then->done(then->ctx, 0, p->rows, 0, n);
 }
 
 /* dw += part^T dy; dx += dy w^T, from column p->from on */
 static void part_backward(const struct part *p, const float *w, int n, const float *dy, float *dw,
-                          float *dx, float beta) {
+                          float *dx, float beta, const struct moe_linear_then *then) {
     int run[2][2];
     dense_runs(p, run);
     for (int i = 0; i < 2; i++) {
@@ -66,45 +86,81 @@ static void part_backward(const struct part *p, const float *w, int n, const flo
                      dw + (size_t)from * (size_t)n, n);
         from = from > p->from ? from : p->from;
         if (dx && to > from)
-            moe_gemm(0, 1, p->rows, to - from, n, dy, n, w + (size_t)from * (size_t)n, n, beta,
-                     dx + from, p->d);
+            moe_gemm_then(&(struct moe_train_gemm){.tb = true,
+                                                   .m = p->rows,
+                                                   .n = to - from,
+                                                   .k = n,
+                                                   .a = dy,
+                                                   .b = w + (size_t)from * (size_t)n,
+                                                   .c = dx + from,
+                                                   .lda = n,
+                                                   .ldb = n,
+                                                   .ldc = p->d,
+                                                   .add = beta != 0,
+                                                   .done = then ? then->done : NULL,
+                                                   .ctx = then ? then->ctx : NULL});
     }
     if (p->fold)
         moe_fold_backward(p->fold, p->p, p->rows, p->index, w, n, dy, dw, dx != NULL);
 }
 
-void moe_linear_forward(const struct moe_rows *x, const float *w, const float *b, int n, float *qy,
-                        float *y) {
+/* Row r is the only one of group r, in a pass that keeps no query products for later ones. */
+static bool alone(const struct moe_rows *x) {
+    if (x->n_rows != x->n_groups || x->q_ready || !moe_gemm_own())
+        return false;
+    int wrong = 0;
+    for (int r = 0; r < x->n_rows; r++)
+        wrong |= x->group[r] ^ r;
+    return !wrong;
+}
+
+void moe_linear_forward_then(const struct moe_rows *x, const float *w, const float *b, int n,
+                             float *qy, float *y, const struct moe_linear_then *then) {
     if (x->dq) {
+        const bool direct = alone(x);
+        const struct moe_linear_then *now = x->dc ? NULL : then;
         if (!x->q_ready) {
             struct part q = query_part(x);
-            if (b)
-                moe_vec_fill_rows(x->n_groups, n, b, qy);
-            part_forward(&q, w, n, b ? 1 : 0, qy);
+            part_forward(&q, w, b, n, false, direct ? y : qy, direct ? now : NULL);
         }
-        moe_vec_spread(x->n_rows, n, qy, x->group, y);
-    } else if (b) {
-        moe_vec_fill_rows(x->n_rows, n, b, y);
+        if (!direct) {
+            moe_vec_spread(x->n_rows, n, qy, x->group, y);
+            if (now)
+                now->done(now->ctx, 0, x->n_rows, 0, n);
+        }
     }
     if (x->dc || !x->dq) {
         struct part c = cand_part(x);
-        part_forward(&c, w + (size_t)x->dq * (size_t)n, n, x->dq || b ? 1 : 0, y);
+        part_forward(&c, w + (size_t)x->dq * (size_t)n, b, n, x->dq > 0, y, then);
     }
 }
+void moe_linear_forward(const struct moe_rows *x, const float *w, const float *b, int n, float *qy,
+                        float *y) {
+    moe_linear_forward_then(x, w, b, n, qy, y, NULL);
+}
 
-void moe_linear_backward(const struct moe_rows *x, const float *w, int n, const float *dy,
-                         float *qdy, float *dw, float *db, const struct moe_rows_grad *dx) {
+void moe_linear_backward_then(const struct moe_rows *x, const float *w, int n, const float *dy,
+                              float *qdy, float *dw, float *db, const struct moe_rows_grad *dx,
+                              const struct moe_linear_then *then) {
     size_t at = (size_t)x->dq * (size_t)n;
+    assert(!then || (dx && dx->fresh && !x->dq && !x->fold_c));
     if (db)
         moe_vec_sum_rows(x->n_rows, n, dy, db);
     if (x->dc) {
         struct part c = cand_part(x);
-        part_backward(&c, w + at, n, dy, dw + at, dx ? dx->c : NULL, dx && dx->fresh ? 0 : 1);
+        part_backward(&c, w + at, n, dy, dw + at, dx ? dx->c : NULL, dx && dx->fresh ? 0 : 1, then);
     }
     if (x->dq) {
         struct part q = query_part(x);
-        memset(qdy, 0, (size_t)x->n_groups * (size_t)n * sizeof *qdy);
-        moe_vec_collect(x->n_rows, n, dy, x->group, qdy);
-        part_backward(&q, w, n, qdy, dw, dx ? dx->q : NULL, 1);
+        const bool direct = alone(x);
+        if (!direct) {
+            memset(qdy, 0, (size_t)x->n_groups * (size_t)n * sizeof *qdy);
+            moe_vec_collect(x->n_rows, n, dy, x->group, qdy);
+        }
+        part_backward(&q, w, n, direct ? dy : qdy, dw, dx ? dx->q : NULL, 1, NULL);
     }
+}
+void moe_linear_backward(const struct moe_rows *x, const float *w, int n, const float *dy,
+                         float *qdy, float *dw, float *db, const struct moe_rows_grad *dx) {
+    moe_linear_backward_then(x, w, n, dy, qdy, dw, db, dx, NULL);
 }

@@ -1,6 +1,8 @@
 /* mlp.c: forward and backward of the perceptron, side by side. Hidden outputs stay for the backward
  * pass; inputs of the activation only where its derivative needs them (SiLU, GELU). The dropout
- * mask is not stored: it is a function of a key drawn in the forward pass. */
+ * mask is not stored: it is a function of a key drawn in the forward pass. Activations and their
+ * derivatives are taken piece by piece as the products announce them, while they are in the cache.
+ */
 #include "moe/mlp.h"
 #include <assert.h>
 #include <stdio.h>
@@ -69,39 +71,91 @@ static struct moe_rows layer_input(const struct moe_mlp *m, const struct moe_row
                              .group = x->group};
 }
 
+/* One layer's activation, forward or backward. */
+struct piecewise {
+    enum moe_act act;
+    int width;
+    float dropout; /* 0: none */
+    uint64_t key;
+    const float *in; /* forward: inputs of the activation; backward: what its derivative needs */
+    float *out;      /* forward: outputs; backward: the gradient, in place */
+    float *db;       /* backward: [width] sum over rows */
+};
+
+static void activate(void *ctx, int row, int rows, int col, int cols) {
+    const struct piecewise *p = ctx;
+    const bool whole = cols == p->width; /* then the piece is one run of floats */
+    const size_t n = whole ? (size_t)rows * (size_t)cols : (size_t)cols;
+    for (int r = 0; r < (whole ? 1 : rows); r++) {
+        size_t at = (size_t)(row + r) * (size_t)p->width + (size_t)col;
+        moe_vec_act(p->act, n, p->in + at, p->out + at);
+        moe_vec_dropout_part(at, n, p->dropout, p->key, p->out + at);
+    }
+}
+
+static void differentiate(void *ctx, int row, int rows, int col, int cols) {
+    const struct piecewise *p = ctx;
+    const bool whole = cols == p->width;
+    const size_t n = whole ? (size_t)rows * (size_t)cols : (size_t)cols;
+    for (int r = 0; r < (whole ? 1 : rows); r++) {
+        size_t at = (size_t)(row + r) * (size_t)p->width + (size_t)col;
+        moe_vec_dropout_part(at, n, p->dropout, p->key, p->out + at);
+        moe_vec_act_grad(p->act, n, p->in + at, p->out + at);
+        moe_vec_sum_rows(whole ? rows : 1, cols, p->out + at, p->db + col);
+    }
+}
+
 void moe_mlp_forward(const struct moe_mlp *m, const float *w, const struct moe_rows *x,
                      struct moe_mlp_saved *s, struct moe_pass *pass, float *y) {
     for (int i = 0; i < m->n_layers; i++) {
         struct moe_rows in = layer_input(m, x, s, i);
         float *a = i == m->n_layers - 1 ? y : s->a[i], *z = s->z[i] ? s->z[i] : a;
-        size_t n = (size_t)x->n_rows * (size_t)m->width[i + 1];
-        moe_linear_forward(&in, w + m->w[i], w + m->b[i], m->width[i + 1], s->qy, z);
-        if (!active(m, i))
-            continue;
-        moe_vec_act(m->act, n, z, a);
-        if (pass->training && pass->dropout > 0) {
-            s->key[i] = rng_u64(pass->rng);
-            moe_vec_dropout(n, pass->dropout, s->key[i], a);
+        struct piecewise p = {.act = m->act, .width = m->width[i + 1], .in = z, .out = a};
+        if (active(m, i) && pass->training && pass->dropout > 0) {
+            p.dropout = pass->dropout;
+            p.key = s->key[i] = rng_u64(pass->rng);
         }
+        moe_linear_forward_then(&in, w + m->w[i], w + m->b[i], m->width[i + 1], s->qy, z,
+                                active(m, i) ? &(struct moe_linear_then){activate, &p} : NULL);
     }
+}
+
+/* Of layer i, whose output's gradient is `da`. */
+static struct piecewise backwards(const struct moe_mlp *m, const struct moe_mlp_saved *s,
+                                  const struct moe_pass *pass, int i, const float *y, float *da,
+                                  float *dw) {
+    const float *a = i == m->n_layers - 1 ? y : s->a[i];
+    return (struct piecewise){.act = m->act,
+                              .width = m->width[i + 1],
+                              .dropout = pass->training ? pass->dropout : 0,
+                              .key = s->key[i],
+                              .in = s->z[i] ? s->z[i] : a,
+                              .out = da,
+                              .db = dw + m->b[i]};
 }
 
 void moe_mlp_backward(const struct moe_mlp *m, const float *w, const struct moe_rows *x,
                       struct moe_mlp_saved *s, const struct moe_pass *pass, const float *y,
                       float *dy, float *dw, const struct moe_rows_grad *dx) {
-    for (int i = m->n_layers - 1; i >= 0; i--) {
+    const int top = m->n_layers - 1;
+    float *db_top = dw + m->b[top];
+    if (active(m, top)) {
+        struct piecewise p = backwards(m, s, pass, top, y, dy, dw);
+        differentiate(&p, 0, x->n_rows, 0, m->width[top + 1]);
+        db_top = NULL;
+    }
+    for (int i = top; i >= 0; i--) {
         struct moe_rows in = layer_input(m, x, s, i);
-        struct moe_rows_grad below = {.c = i ? s->da[i - 1] : NULL, .fresh = true};
-        const float *a = i == m->n_layers - 1 ? y : s->a[i];
-        float *da = i == m->n_layers - 1 ? dy : s->da[i];
-        size_t n = (size_t)x->n_rows * (size_t)m->width[i + 1];
-        if (active(m, i)) {
-            if (pass->training && pass->dropout > 0)
-                moe_vec_dropout(n, pass->dropout, s->key[i], da);
-            moe_vec_act_grad(m->act, n, s->z[i] ? s->z[i] : a, da);
+        float *da = i == top ? dy : s->da[i], *db = i == top ? db_top : NULL;
+        if (i == 0) {
+            moe_linear_backward_then(&in, w + m->w[0], m->width[1], da, s->qdy, dw + m->w[0], db,
+                                     dx, NULL);
+            break;
         }
-        moe_linear_backward(&in, w + m->w[i], m->width[i + 1], da, s->qdy, dw + m->w[i],
-                            dw + m->b[i], i ? &below : dx);
+        struct moe_rows_grad below = {.c = s->da[i - 1], .fresh = true};
+        struct piecewise p = backwards(m, s, pass, i - 1, y, s->da[i - 1], dw);
+        moe_linear_backward_then(&in, w + m->w[i], m->width[i + 1], da, s->qdy, dw + m->w[i], db,
+                                 &below, &(struct moe_linear_then){differentiate, &p});
     }
 }
 

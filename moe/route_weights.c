@@ -115,16 +115,50 @@ static void run_expert(const struct moe_route_pass *p, int e) {
     x->q_done = true;
 }
 
+/* Up to so many gates are mixed in one pass over an expert's output. */
+#define TOGETHER 8
+
+/* The next gates, from *gate on, that use expert e. */
+struct users {
+    int n, ldw[TOGETHER];
+    const float *w[TOGETHER];
+    float *dw[TOGETHER], *out[TOGETHER];
+    const float *dout[TOGETHER];
+};
+static struct users next_users(const struct moe_route_pass *p, int e, int *gate) {
+    struct users u = {0};
+    for (; *gate < p->l->n_gates && u.n < TOGETHER; ++*gate) {
+        const struct moe_gate_use *g = &p->l->gates[*gate];
+        int j = column_of(g, e);
+        if (j < 0)
+            continue;
+        u.ldw[u.n] = g->gate.n_experts;
+        u.w[u.n] = p->route[*gate].w + j;
+        if (p->out)
+            u.out[u.n] = p->out[g->module];
+        if (p->dout) {
+            u.dout[u.n] = p->dout[g->module];
+            u.dw[u.n] = p->droute[*gate].w + j;
+        }
+        u.n++;
+    }
+    return u;
+}
+
+static void mix_dense(const struct moe_route_pass *p, int e) {
+    const struct moe_route_expert *x = &p->s->expert[e];
+    for (int gate = 0; gate < p->l->n_gates;) {
+        struct users u = next_users(p, e, &gate);
+        moe_vec_mix_all(x->n, p->l->out, u.n, u.w, u.ldw, x->y, u.out);
+    }
+}
+
 static void mix(const struct moe_route_pass *p, int e, int gate, int j) {
     const struct moe_route_expert *x = &p->s->expert[e];
     const struct moe_gate_use *u = &p->l->gates[gate];
     const float *w = p->route[gate].w + j;
     float *out = p->out[u->module];
     size_t n = (size_t)u->gate.n_experts, d = (size_t)p->l->out;
-    if (x->dense) {
-        moe_vec_mix(x->n, (int)d, w, (int)n, x->y, out);
-        return;
-    }
     for (int i = 0; i < x->n; i++) {
         float a = w[(size_t)x->row[i] * n];
         if (a != 0)
@@ -142,7 +176,9 @@ void moe_route_weights_forward(const struct moe_route_pass *p) {
         if (x->n == 0)
             continue;
         run_expert(p, e);
-        for (int i = 0; i < p->l->n_gates; i++) {
+        if (x->dense)
+            mix_dense(p, e);
+        for (int i = 0; i < p->l->n_gates && !x->dense; i++) {
             int j = column_of(&p->l->gates[i], e);
             if (j >= 0)
                 mix(p, e, i, j);
@@ -150,14 +186,33 @@ void moe_route_weights_forward(const struct moe_route_pass *p) {
     }
 }
 
-/* dy += w dout; d->w = <dout, y> */
+/* If no user is a sparse gate, and there are few enough to set dy and not add to it. */
+static bool unmix_dense(const struct moe_route_pass *p, int e) {
+    const struct moe_route_expert *x = &p->s->expert[e];
+    int gate = 0, n = 0;
+    for (int i = 0; i < p->l->n_gates; i++) {
+        const struct moe_gate_use *u = &p->l->gates[i];
+        bool uses = column_of(u, e) >= 0;
+        if (uses && (u->gate.flags & MOE_GATE_SPARSE))
+            return false;
+        n += uses;
+    }
+    if (n > TOGETHER)
+        return false;
+    struct users u = next_users(p, e, &gate);
+    moe_vec_unmix_all(x->n, p->l->out, u.n, u.w, u.ldw, u.dout, x->y, u.dw, x->dy);
+    return true;
+}
+
+/* dy += w dout; d->w = <dout, y>, and zero where a sparse gate's w is, even if the expert runs on
+ * all rows for another gate. */
 static void unmix(const struct moe_route_pass *p, int e, int gate, int j) {
     const struct moe_route_expert *x = &p->s->expert[e];
     const struct moe_gate_use *u = &p->l->gates[gate];
     const float *w = p->route[gate].w + j, *dout = p->dout[u->module];
     float *dw = p->droute[gate].w + j;
     size_t n = (size_t)u->gate.n_experts, d = (size_t)p->l->out;
-    if (x->dense && !x->sparse_ok) {
+    if (!(u->gate.flags & MOE_GATE_SPARSE)) { /* then the expert runs on all rows */
         moe_vec_mix(x->n, (int)d, w, (int)n, dout, x->dy);
         moe_vec_dots(x->n, (int)d, dout, x->y, dw, (int)n);
         return;
@@ -201,8 +256,10 @@ void moe_route_weights_backward(const struct moe_route_pass *p) {
         struct moe_route_expert *x = &p->s->expert[e];
         if (!x->used || x->n == 0)
             continue;
-        memset(x->dy, 0, (size_t)x->n * (size_t)p->l->out * sizeof(float));
-        for (int i = 0; i < p->l->n_gates; i++) {
+        const bool done = unmix_dense(p, e);
+        if (!done)
+            memset(x->dy, 0, (size_t)x->n * (size_t)p->l->out * sizeof(float));
+        for (int i = 0; i < p->l->n_gates && !done; i++) {
             int j = column_of(&p->l->gates[i], e);
             if (j >= 0)
                 unmix(p, e, i, j);

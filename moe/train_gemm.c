@@ -12,9 +12,10 @@
 
 enum {
     BLOCK_FLOATS = 131072, /* of B's packed block: half of a common second-level cache */
-    STEPS = 512,           /* of k in a block; */
-    STEPS_ACROSS = 256,    /* when A is transposed: its packed tile shall stay in the first level */
-    A_FLOATS = MOE_TRAIN_MR * (STEPS + 16) + 16 * STEPS_ACROSS,
+    STEPS = 512,           /* of k in a block */
+    TOGETHER = 4, /* tiles of a transposed A packed at once, since their rows lie side by side */
+    RUN = 32,     /* so many steps of one, then of the next */
+    A_FLOATS = TOGETHER * 16 * STEPS, /* more than MR * (STEPS + 32) */
     PANEL = 32,
 };
 
@@ -68,42 +69,69 @@ static void pack_b(const struct moe_train_gemm *g, int k0, int k, int j0, int n,
     }
 }
 
-/* The tile's rows of op(A): where they stand, or packed into `out`. */
-static void open_a(const struct moe_train_gemm *g, int i, int mr, int k0, int k, float *out,
-                   struct moe_train_tile *t) {
-    const size_t ld = (size_t)g->lda;
-    t->a = (const char *)out;
+/* The rows of C that tile `tile` has: spread evenly, so that none is thin. */
+struct cut {
+    int tiles, low, high; /* low rows each, the first `high` one more */
+};
+static struct cut cut_rows(int m) {
+    const int tiles = (m + MOE_TRAIN_MR - 1) / MOE_TRAIN_MR;
+    return (struct cut){tiles, m / tiles, m % tiles};
+}
+static int first_row(const struct cut *c, int tile) {
+    return tile * c->low + (tile < c->high ? tile : c->high);
+}
+
+/* Tiles [tile, tile + TOGETHER) of a transposed A, each [steps][16]. */
+static void pack_a(const struct moe_train_gemm *g, const struct cut *c, int tile, int k0, int k,
+                   float *out) {
+    const size_t ld = (size_t)g->lda, steps = (size_t)steps_of(g, k);
+    const int run = g->bf16 ? 2 * RUN : RUN;
+    for (int at = 0; at < k; at += run)
+        for (int t = tile; t < tile + TOGETHER && t < c->tiles; t++) {
+            const int i = first_row(c, t), n = k - at < run ? k - at : run;
+            kernels->pack(g->bf16, g->a + (size_t)(k0 + at) * ld + (size_t)i, ld, n,
+                          first_row(c, t + 1) - i,
+                          out + ((size_t)(t - tile) * steps + (size_t)steps_of(g, at)) * 16, 16);
+        }
+}
+
+/* The tile's rows of op(A): where they stand, or as `pack` has them. */
+static void open_a(const struct moe_train_gemm *g, const struct cut *c, int tile, int k0, int k,
+                   float *pack, struct moe_train_tile *t) {
+    const size_t ld = (size_t)g->lda, steps = (size_t)steps_of(g, k);
+    const int i = first_row(c, tile), mr = first_row(c, tile + 1) - i;
     if (g->ta) {
-        kernels->pack(g->bf16, g->a + (size_t)k0 * ld + (size_t)i, ld, k, mr, out, 16);
+        if (tile % TOGETHER == 0)
+            pack_a(g, c, tile, k0, k, pack);
+        t->a = (const char *)(pack + (size_t)(tile % TOGETHER) * steps * 16);
         t->a_row = sizeof(float);
         t->a_step = 16 * sizeof(float);
         return;
     }
     const float *a = g->a + (size_t)i * ld + (size_t)k0;
+    t->a = (const char *)a;
+    t->a_row = ld * sizeof(float);
     t->a_step = sizeof(float);
-    if (!g->bf16) {
-        t->a = (const char *)a;
-        t->a_row = ld * sizeof(float);
+    if (!g->bf16)
         return;
-    }
-    size_t row = ((size_t)steps_of(g, k) + 15) & ~(size_t)15;
-    row += 16; /* not a power of two: rows shall not meet in one set of the cache */
+    /* not a power of two: rows shall not meet in one set of the cache */
+    const size_t row = ((steps + 15) & ~(size_t)15) + 16;
+    t->a = (const char *)pack;
     t->a_row = row * sizeof(float);
     for (int r = 0; r < mr; r++)
-        kernels->round(a + (size_t)r * ld, k, out + (size_t)r * row);
+        kernels->round(a + (size_t)r * ld, k, pack + (size_t)r * row);
 }
 
 /* All rows of C over one packed block of B. */
 static void run_block(const struct moe_train_gemm *g, int k0, int k, int j0, int n, const float *b,
                       float *a) {
-    const int tiles = (g->m + MOE_TRAIN_MR - 1) / MOE_TRAIN_MR, low = g->m / tiles;
-    const int high = g->m % tiles; /* so many tiles have a row more */
+    const struct cut c = cut_rows(g->m);
     struct moe_train_tile t = {.steps = steps_of(g, k), .ldc = (size_t)g->ldc};
     t.add = g->add || k0 > 0;
-    for (int tile = 0, i = 0; tile < tiles; tile++) {
-        const int mr = low + (tile < high);
+    for (int tile = 0; tile < c.tiles; tile++) {
+        const int i = first_row(&c, tile), mr = first_row(&c, tile + 1) - i;
         const float *w = b;
-        open_a(g, i, mr, k0, k, a, &t);
+        open_a(g, &c, tile, k0, k, a, &t);
         for (int j = 0; j < n; j += PANEL) {
             t.cols = n - j < PANEL ? n - j : PANEL;
             t.w = w;
@@ -114,14 +142,12 @@ static void run_block(const struct moe_train_gemm *g, int k0, int k, int j0, int
         }
         if (g->done && k0 + k == g->k)
             g->done(g->ctx, i, mr, j0, n);
-        i += mr;
     }
 }
 
 void moe_train_gemm(const struct moe_train_gemm *g) {
     const int per_step = g->bf16 ? 2 : 1;
-    int most = (g->ta ? STEPS_ACROSS : STEPS), steps = steps_of(g, g->k);
-    most = steps < most ? steps : most;
+    const int steps = steps_of(g, g->k), most = steps < STEPS ? steps : STEPS;
     const int columns = BLOCK_FLOATS / most / PANEL * PANEL;
     float *b = buffers(), *a = b + BLOCK_FLOATS;
     for (int j = 0; j < g->n; j += columns) {

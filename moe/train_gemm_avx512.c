@@ -31,7 +31,10 @@ INLINE void tile_sum(const bool bf16, const int mr, const int nv, __m512 acc[][2
     const float *w = t->w;
     UNROLL for (int i = 0; i < (MR + 2) / 3; i++) third[i] =
         t->a + (size_t)(i * 3 < mr ? i * 3 : 0) * t->a_row;
-    EACH_ROW EACH_VECTOR acc[r][v] = _mm512_setzero_ps();
+    EACH_ROW EACH_VECTOR {
+        acc[r][v] = _mm512_setzero_ps();
+        __builtin_prefetch(t->c + (size_t)r * t->ldc + v * 16, 1, 3); /* needed when k is through */
+    }
     for (int k = 0; k < t->steps; k++) {
         __m512 wv[2];
         EACH_VECTOR wv[v] = _mm512_loadu_ps(w + v * 16);

@@ -145,10 +145,13 @@ MOE_CLONES static void dropout(size_t n, uint32_t below, float keep, uint32_t a,
         y[i] = h < below ? 0 : y[i] * keep;
     }
 }
-void moe_vec_dropout(size_t n, float rate, uint64_t key, float *y) {
+void moe_vec_dropout_part(size_t from, size_t n, float rate, uint64_t key, float *y) {
     if (rate > 0)
-        dropout(n, (uint32_t)((double)rate * 4294967295.0), 1 / (1 - rate), (uint32_t)key,
-                (uint32_t)(key >> 32), y);
+        dropout(n, (uint32_t)((double)rate * 4294967295.0), 1 / (1 - rate),
+                (uint32_t)key + (uint32_t)from * 0x9E3779B9u, (uint32_t)(key >> 32), y);
+}
+void moe_vec_dropout(size_t n, float rate, uint64_t key, float *y) {
+    moe_vec_dropout_part(0, n, rate, key, y);
 }
 
 MOE_CLONES void moe_vec_add(size_t n, const float *restrict x, float *restrict y) {
@@ -208,6 +211,35 @@ static inline __attribute__((always_inline)) float dot(size_t n, const float *x,
         for (size_t j = 0; j < half; j++)
             lane[j] += lane[j + half];
     return lane[0] + rest;
+}
+/* A row of x is in the registers and the nearest cache for all k modules at once. */
+MOE_CLONES void moe_vec_mix_all(int rows, int n, int k, const float *const *w, const int *ldw,
+                                const float *x, float *const *y) {
+    for (int r = 0; r < rows; r++) {
+        const float *xr = x + (size_t)r * (size_t)n;
+        for (int i = 0; i < k; i++) {
+            const float a = w[i][(size_t)r * (size_t)ldw[i]];
+            float *restrict yr = y[i] + (size_t)r * (size_t)n;
+            for (int c = 0; c < n; c++)
+                yr[c] += a * xr[c];
+        }
+    }
+}
+MOE_CLONES void moe_vec_unmix_all(int rows, int n, int k, const float *const *w, const int *ldw,
+                                  const float *const *dy, const float *x, float *const *dw,
+                                  float *dx) {
+    for (int r = 0; r < rows; r++) {
+        const size_t at = (size_t)r * (size_t)n;
+        float *restrict to = dx + at;
+        for (int i = 0; i < k; i++) {
+            const float a = w[i][(size_t)r * (size_t)ldw[i]], *restrict d = dy[i] + at;
+            for (int c = 0; c < n && i == 0; c++)
+                to[c] = a * d[c];
+            for (int c = 0; c < n && i > 0; c++)
+                to[c] += a * d[c];
+            dw[i][(size_t)r * (size_t)ldw[i]] = dot((size_t)n, d, x + at);
+        }
+    }
 }
 MOE_CLONES void moe_vec_dots(int rows, int n, const float *restrict x, const float *restrict y,
                              float *restrict d, int ldd) {

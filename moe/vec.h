@@ -39,6 +39,8 @@ void moe_vec_softmax_grad(int rows, int n, const float *y, const float *dy, floa
 /* Zeroes each element with probability `rate`, scales the rest; the mask is a function of (key,
  * index), so the same call masks the gradient. */
 void moe_vec_dropout(size_t n, float rate, uint64_t key, float *y);
+/* The same for elements [from, from + n) of a longer run; y [n]. */
+void moe_vec_dropout_part(size_t from, size_t n, float rate, uint64_t key, float *y);
 
 void moe_vec_add(size_t n, const float *x, float *y);           /* y += x */
 void moe_vec_axpy(size_t n, float a, const float *x, float *y); /* y += a x */
@@ -51,6 +53,12 @@ void moe_vec_collect(int rows, int n, const float *y, const int *group, float *q
 void moe_vec_sum_rows(int rows, int n, const float *y, float *sum); /* sum [n] += rows of y */
 /* y[r] += w[r * ldw] * x[r]; x, y [rows x n] */
 void moe_vec_mix(int rows, int n, const float *w, int ldw, const float *x, float *y);
+/* One expert's output x [rows x n] to k modules: y[i][r] += w[i][r * ldw[i]] * x[r] */
+void moe_vec_mix_all(int rows, int n, int k, const float *const *w, const int *ldw, const float *x,
+                     float *const *y);
+/* Backwards: dx[r] = sum_i w[i][r * ldw[i]] * dy[i][r];  dw[i][r * ldw[i]] = <dy[i][r], x[r]> */
+void moe_vec_unmix_all(int rows, int n, int k, const float *const *w, const int *ldw,
+                       const float *const *dy, const float *x, float *const *dw, float *dx);
 /* d[r * ldd] = <x[r], y[r]> */
 void moe_vec_dots(int rows, int n, const float *x, const float *y, float *d, int ldd);
 float moe_vec_dot(size_t n, const float *x, const float *y);
