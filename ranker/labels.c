@@ -3,14 +3,16 @@
  * marks; when the window has passed by the stream's own clock it is closed and handed over.
  *
  * Open examples stand in a ring in order of opening. Two maps find them: by the ranking's id, and
- * by (user, item) for interactions that name no ranking. What is remembered is bounded by open_max.
- */
+ * by (user, item) for interactions that name no ranking. An interaction that comes before the
+ * ranking it names waits in a ring of its own, as the marks it will make; which of the two comes
+ * first then makes no difference. What is remembered is bounded by open_max, in both rings. */
 #include <math.h>
 #include "base/hash.h"
 #include "base/heap.h"
 #include "base/log.h"
 #include "base/map.h"
 #include "base/rng.h"
+#include "features/kind.h"
 #include "ranker/labels_parts.h"
 
 enum { MARK_POSITIVE = 1, MARK_GIVEN = 2, MARK_ANSWERED = 4 };
@@ -25,6 +27,14 @@ struct open_example {
     void *block;
 };
 
+/* An interaction that waits for the ranking it names. */
+struct early {
+    int64_t time_us;
+    uint64_t id_key, item_key;
+    uint64_t before; /* 1 + number of another one for that ranking; 0: none */
+    uint8_t marks[RK_TASKS_MAX];
+};
+
 struct rk_labels {
     const struct rk_tasks *tasks;
     struct feat_state *state;
@@ -37,8 +47,14 @@ struct rk_labels {
     uint64_t first, next, cap;
     struct map by_id, by_pair; /* -> 1 + number */
     int64_t clock_us;
+    int64_t lateness_us;
     int64_t seen;
     bool as_served;
+    bool from_log; /* examples come from rk_labels_served, not from ranking events */
+
+    struct early *early; /* [cap] ring, number i at i % cap; NULL until there is one */
+    uint64_t early_first, early_next;
+    struct map early_by_id; /* -> 1 + number of the newest */
 
     struct arena names; /* ids of all items met, for negatives */
     struct map known;
@@ -68,6 +84,8 @@ void rk_labels_free(struct rk_labels *l) {
         heap_free(l->ring[i % l->cap].block);
     moe_examples_free(l->examples);
     heap_free(l->ring);
+    heap_free(l->early);
+    map_deinit(&l->early_by_id);
     heap_free(l->items);
     map_deinit(&l->by_id);
     map_deinit(&l->by_pair);
@@ -157,10 +175,18 @@ static void close_first(struct rk_labels *l) {
     x->block = NULL;
 }
 
+static void forget_first_early(struct rk_labels *l) {
+    uint64_t number = l->early_first++;
+    forget(&l->early_by_id, l->early[number % l->cap].id_key, number);
+}
+
+/* Nothing that may still come can concern them. */
 static void close_old(struct rk_labels *l) {
-    int64_t window_us = l->tasks->examples.window_us;
-    while (l->first < l->next && l->ring[l->first % l->cap].time_us + window_us < l->clock_us)
+    int64_t until_us = l->clock_us - l->tasks->examples.window_us - l->lateness_us;
+    while (l->first < l->next && l->ring[l->first % l->cap].time_us < until_us)
         close_first(l);
+    while (l->early_first < l->early_next && l->early[l->early_first % l->cap].time_us < until_us)
+        forget_first_early(l);
 }
 
 /* ---- opening ---- */
@@ -187,14 +213,53 @@ static void keep_rows(const struct rk_labels *l, const struct feat_rows *rows,
     x->marks = (uint8_t *)(p + cand_ids);
 }
 
-static struct open_example *open_example(struct rk_labels *l, const struct ev_event *e,
-                                         struct feat_request *request, struct slice *items,
-                                         int n_shown) {
+/* A place in the ring, found by the id and by user and item. keys [n_shown], in the arena. */
+static struct open_example *enter(struct rk_labels *l, const struct ev_event *e,
+                                  const uint64_t *keys, int n_shown, int n_rows) {
     if (l->next - l->first == l->cap) {
         log_warn("labels", "more than %lld examples are open; the oldest is closed early",
                  (long long)l->cap);
         close_first(l);
     }
+    uint64_t number = l->next++;
+    struct open_example *x = &l->ring[number % l->cap];
+    *x = (struct open_example){.time_us = e->event_time_us,
+                               .id_key = hash_bytes(e->id, 0),
+                               .user_key = feat_user_key(e->tenant, e->user),
+                               .n_rows = n_rows,
+                               .n_shown = n_shown};
+    for (int i = 0; i < n_shown; i++)
+        map_put(&l->by_pair, hash_mix(x->user_key, keys[i]), number + 1);
+    map_put(&l->by_id, x->id_key, number + 1);
+    return x;
+}
+
+static void mark_row(const struct rk_labels *l, struct open_example *x, uint64_t item_key,
+                     const uint8_t *marks) {
+    for (int i = 0; i < x->n_shown; i++)
+        for (int t = 0; t < l->tasks->n && x->item_keys[i] == item_key; t++)
+            x->marks[i * l->tasks->n + t] |= marks[t];
+}
+
+static bool in_window(const struct rk_labels *l, const struct open_example *x, int64_t time_us) {
+    return time_us >= x->time_us && time_us <= x->time_us + l->tasks->examples.window_us;
+}
+
+/* What came before it. */
+static void take_early(struct rk_labels *l, struct open_example *x) {
+    uint64_t at;
+    if (!map_get(&l->early_by_id, x->id_key, &at))
+        return;
+    for (; at > l->early_first; at = l->early[(at - 1) % l->cap].before) {
+        const struct early *e = &l->early[(at - 1) % l->cap];
+        if (in_window(l, x, e->time_us))
+            mark_row(l, x, e->item_key, e->marks);
+    }
+}
+
+static struct open_example *open_example(struct rk_labels *l, const struct ev_event *e,
+                                         struct feat_request *request, struct slice *items,
+                                         int n_shown) {
     int n = n_shown + draw_negatives(l, items, n_shown, (int)l->tasks->examples.negatives);
     request->items = items;
     request->n_items = n;
@@ -203,19 +268,10 @@ static struct open_example *open_example(struct rk_labels *l, const struct ev_ev
     feat_state_extract(l->state, &l->arena, request, e->event_time_us, &rows);
     feat_state_read_end(l->state);
 
-    uint64_t number = l->next++;
-    struct open_example *x = &l->ring[number % l->cap];
-    *x = (struct open_example){.time_us = e->event_time_us,
-                               .id_key = hash_bytes(e->id, 0),
-                               .user_key = feat_user_key(e->tenant, e->user),
-                               .n_rows = n,
-                               .n_shown = n_shown};
     uint64_t *keys = ARENA_ARRAY(&l->arena, uint64_t, n_shown);
-    for (int i = 0; i < n_shown; i++) {
+    for (int i = 0; i < n_shown; i++)
         keys[i] = feat_item_key(e->tenant, items[i]);
-        map_put(&l->by_pair, hash_mix(x->user_key, keys[i]), number + 1);
-    }
-    map_put(&l->by_id, x->id_key, number + 1);
+    struct open_example *x = enter(l, e, keys, n_shown, n);
     keep_rows(l, &rows, keys, x);
     return x;
 }
@@ -262,7 +318,60 @@ static void open_ranking(struct rk_labels *l, const struct ev_event *e) {
         items[i] = e->shown[i].item;
     shown_columns(l, e, &request);
     request.n_placed = l->as_served ? 0 : e->n_shown;
-    open_example(l, e, &request, items, e->n_shown);
+    take_early(l, open_example(l, e, &request, items, e->n_shown));
+}
+
+/* ---- opening what was served ---- */
+
+/* Candidate rows in the order shown; kind position then says where, as it does of a ranking. */
+static void put_in_order(const struct rk_labels *l, const struct feat_plan *p,
+                         const struct rpc_request_log *q, struct feat_rows *rows) {
+    size_t columns = (size_t)p->cand_columns, slots = (size_t)p->cand_slots;
+    for (int k = 0; k < q->response.n; k++) {
+        size_t from = q->response.order[k], to = (size_t)k;
+        memcpy(rows->cand + to * columns, q->rows.cand + from * columns, columns * sizeof(float));
+        memcpy(rows->cand_ids + to * slots, q->rows.cand_ids + from * slots,
+               slots * sizeof(uint32_t));
+    }
+    for (int i = 0; i < p->n_features && !l->as_served; i++)
+        for (int k = 0; k < q->response.n && p->features[i]->kind == &feat_kind_position; k++)
+            rows->cand[(size_t)k * columns + (size_t)p->features[i]->column] = (float)k;
+}
+
+/* Copies, since what was decoded need not be aligned as rows are. */
+static struct feat_rows served_rows(struct rk_labels *l, const struct feat_plan *p,
+                                    const struct rpc_request_log *q) {
+    size_t n = (size_t)q->response.n;
+    struct feat_rows rows = {.n_rows = q->response.n};
+    rows.query = ARENA_ARRAY(&l->arena, float, q->rows.n_query);
+    rows.query_ids = ARENA_ARRAY(&l->arena, uint32_t, q->rows.n_query_ids);
+    rows.cand = ARENA_ARRAY(&l->arena, float, n *(size_t)p->cand_columns);
+    rows.cand_ids = ARENA_ARRAY(&l->arena, uint32_t, n * (size_t)p->cand_slots);
+    if (q->rows.n_query > 0)
+        memcpy(rows.query, q->rows.query, (size_t)q->rows.n_query * sizeof(float));
+    if (q->rows.n_query_ids > 0)
+        memcpy(rows.query_ids, q->rows.query_ids, (size_t)q->rows.n_query_ids * sizeof(uint32_t));
+    put_in_order(l, p, q, &rows);
+    return rows;
+}
+
+void rk_labels_from_log(struct rk_labels *l) { l->from_log = true; }
+
+void rk_labels_served(struct rk_labels *l, const struct feat_plan *p,
+                      const struct rpc_request_log *q) {
+    const struct ev_event e = {
+        .id = q->request.request_id, .event_time_us = q->request.now_us, .user = q->request.user};
+    arena_reset(&l->arena);
+    uint64_t *keys = ARENA_ARRAY(&l->arena, uint64_t, q->response.n);
+    for (int k = 0; k < q->response.n; k++)
+        keys[k] = feat_item_key(e.tenant, q->request.items[q->response.order[k]]);
+    if (e.event_time_us > l->clock_us)
+        l->clock_us = e.event_time_us;
+    close_old(l);
+    struct feat_rows rows = served_rows(l, p, q);
+    struct open_example *x = enter(l, &e, keys, q->response.n, q->response.n);
+    keep_rows(l, &rows, keys, x);
+    take_early(l, x);
 }
 
 /* An interaction's own fields are its outcome, not context. */
@@ -275,21 +384,22 @@ static struct open_example *open_interaction(struct rk_labels *l, const struct e
 
 /* ---- marking ---- */
 
-static void mark(const struct rk_labels *l, struct open_example *x, const struct ev_event *e) {
-    uint64_t item_key = feat_item_key(e->tenant, e->item);
-    for (int i = 0; i < x->n_shown; i++) {
-        if (x->item_keys[i] != item_key)
-            continue;
-        for (int t = 0; t < l->tasks->n; t++) {
-            const struct rk_task_rule *rule = &l->tasks->rules[t];
-            uint8_t *marks = &x->marks[i * l->tasks->n + t];
-            *marks |= MARK_ANSWERED;
-            if (feat_match_event(&rule->positive, e, NULL))
-                *marks |= MARK_POSITIVE;
-            if (rule->has_given && feat_match_event(&rule->given, e, NULL))
-                *marks |= MARK_GIVEN;
-        }
+/* marks [n_tasks]: what the interaction says of its item. */
+static void marks_of(const struct rk_labels *l, const struct ev_event *e, uint8_t *marks) {
+    for (int t = 0; t < l->tasks->n; t++) {
+        const struct rk_task_rule *rule = &l->tasks->rules[t];
+        marks[t] = MARK_ANSWERED;
+        if (feat_match_event(&rule->positive, e, NULL))
+            marks[t] |= MARK_POSITIVE;
+        if (rule->has_given && feat_match_event(&rule->given, e, NULL))
+            marks[t] |= MARK_GIVEN;
     }
+}
+
+static void mark(const struct rk_labels *l, struct open_example *x, const struct ev_event *e) {
+    uint8_t marks[RK_TASKS_MAX];
+    marks_of(l, e, marks);
+    mark_row(l, x, feat_item_key(e->tenant, e->item), marks);
 }
 
 /* The open example that this interaction answers, or NULL. */
@@ -299,11 +409,28 @@ static struct open_example *answered(struct rk_labels *l, const struct ev_event 
                               : map_get(&l->by_pair,
                                         hash_mix(user, feat_item_key(e->tenant, e->item)), &number);
     struct open_example *x = found ? &l->ring[(number - 1) % l->cap] : NULL;
-    if (!x || e->event_time_us < x->time_us ||
-        e->event_time_us > x->time_us + l->tasks->examples.window_us)
-        return NULL;
-    return x;
+    return x && in_window(l, x, e->event_time_us) ? x : NULL;
 }
+
+/* It names a ranking that may yet come. */
+static void wait_for_ranking(struct rk_labels *l, const struct ev_event *e) {
+    uint64_t open, key = hash_bytes(e->ranking, 0);
+    if (map_get(&l->by_id, key, &open)) /* it has come: this is outside its window */
+        return;
+    if (!l->early)
+        l->early = HEAP_ARRAY(struct early, l->cap);
+    if (l->early_next - l->early_first == l->cap)
+        forget_first_early(l);
+    uint64_t number = l->early_next++;
+    struct early *w = &l->early[number % l->cap];
+    *w = (struct early){
+        .time_us = e->event_time_us, .id_key = key, .item_key = feat_item_key(e->tenant, e->item)};
+    map_get(&l->early_by_id, key, &w->before);
+    map_put(&l->early_by_id, key, number + 1);
+    marks_of(l, e, w->marks);
+}
+
+void rk_labels_lateness(struct rk_labels *l, int64_t lateness_us) { l->lateness_us = lateness_us; }
 
 void rk_labels_as_served(struct rk_labels *l) { l->as_served = true; }
 
@@ -313,13 +440,16 @@ void rk_labels_event(struct rk_labels *l, const struct ev_event *e) {
     if (e->event_time_us > l->clock_us)
         l->clock_us = e->event_time_us;
     close_old(l);
-    if (e->kind == EV_RANKING && strcmp(from, "ranking") == 0)
+    bool rankings = strcmp(from, "ranking") == 0;
+    if (e->kind == EV_RANKING && rankings && !l->from_log)
         open_ranking(l, e);
     if (e->kind == EV_INTERACTION) {
         bool opens = slice_is(e->type, from); /* its own, so it says nothing of an older one */
         struct open_example *x = opens ? open_interaction(l, e) : answered(l, e);
         if (x)
             mark(l, x, e);
+        else if (rankings && e->ranking.n > 0)
+            wait_for_ranking(l, e);
     }
     meet_item(l, e->item);
     for (int i = 0; i < e->n_shown; i++)

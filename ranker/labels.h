@@ -15,12 +15,13 @@
  *       - {name: order, positive: order, given: click}   # sample space: clicked rows only
  *       - {name: pick, positive: rating, space: all}     # sampled negatives count, as label 0
  *
- * An interaction answers the ranking it names; one that names none answers the user's newest open
- * example of that item. */
+ * An interaction answers the ranking it names, whichever of the two comes first; one that names
+ * none answers the user's newest open example of that item. */
 #pragma once
 #include "features/state.h"
 #include "moe/examples.h"
 #include "moe/train.h"
+#include "proto/rpc.h"
 
 struct rk_examples_conf { /* section `examples` */
     const char *from;
@@ -49,6 +50,15 @@ void rk_labels_free(struct rk_labels *l);
  * shown: kind position gives its constant. For judging a model; training gives the true positions.
  */
 void rk_labels_as_served(struct rk_labels *l);
+/* How late events may come: so much longer examples stay open. 0 at first. */
+void rk_labels_lateness(struct rk_labels *l, int64_t lateness_us);
+/* From now on examples are what rk_labels_served is given; ranking events make none. */
+void rk_labels_from_log(struct rk_labels *l);
+/* A served request with rows of the plan `p`: an example of what was answered, in that order, with
+ * the very rows the model was given; kind position has its true positions. Its id is the request's:
+ * interactions name it as their ranking. Before the events that came after it. */
+void rk_labels_served(struct rk_labels *l, const struct feat_plan *p,
+                      const struct rpc_request_log *q);
 /* To be called with each event BEFORE it is applied to the state, in the order of application. */
 void rk_labels_event(struct rk_labels *l, const struct ev_event *e);
 /* Closes all open examples and hands over the examples (caller frees with moe_examples_free). */

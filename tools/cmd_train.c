@@ -14,7 +14,7 @@
 
 struct options {
     struct option_config config;
-    const char *events, *model, *state;
+    const char *events, *model, *state, *served;
     struct train_table_options table;
 };
 static const struct conf_item items[] = {
@@ -26,6 +26,10 @@ static const struct conf_item items[] = {
         "JSON lines, plain or compressed, instead of the settings' Kafka topic; - is stdin"),
     OPTION_TEXT(struct options, state, "state", "", "FILE",
                 "a snapshot of the state after the last event is written here"),
+    OPTION_TEXT(struct options, served, "served", "", "FILE",
+                "examples are the requests in this log of the server (log.requests), with the rows "
+                "it was given then, or 'topic': those of the settings' log.requests_topic; events "
+                "only say what came of them"),
     OPTION_TEXT(struct options, table.table, "table", "", "FILE",
                 "train on the labelled rows of this file instead (csv, tsv, jsonl, libsvm; the "
                 "settings' section table says what its columns are)"),
@@ -126,6 +130,10 @@ static enum status print_result(const struct fit *f, const struct options *o, bo
     struct report r;
     report_begin(&r, json);
     report_events(&f->harvest, &r);
+    if (*o->served) {
+        report_int(&r, "served", f->harvest.n_served);
+        report_int(&r, "left_out", f->harvest.left_out);
+    }
     report_int(&r, "groups", f->examples->n_groups);
     report_int(&r, "rows", f->examples->n_rows);
     report_int(&r, "epochs", f->report.epochs_run);
@@ -153,6 +161,8 @@ static enum status fit(const struct verb_call *call, const struct options *o,
         return fail(STATUS_FAILED_PRECONDITION, "%s: no section 'model'", c->file);
     TRY(harvest_init(h, c, (uint64_t)c->train.seed, call->arena));
     h->dead_letters = *o->state != 0; /* the snapshot stands behind their offsets */
+    if (*o->served)
+        TRY(harvest_served(h, strcmp(o->served, "topic") == 0 ? NULL : o->served));
     TRY(harvest_read(h, *o->events ? o->events : NULL, call->quiet));
     TRY(harvest_examples(h, &f->examples));
     TRY(moe_train(spec, c->file, h->tasks.specs, f->examples, &c->train, call->quiet, call->arena,
@@ -198,6 +208,7 @@ static const struct verb verb = {
     .example =
         "moerank train --config moerank.yaml --model model.safetensors --state state.snap\n"
         "moerank train --config moerank.yaml --events events.jsonl.gz --model model.safetensors\n"
+        "moerank train --config moerank.yaml --served topic --model model.safetensors\n"
         "moerank train --config table.yaml --table rows.csv --test other.csv --model "
         "model.safetensors",
     .items = items,

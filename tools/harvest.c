@@ -2,7 +2,11 @@
  * dead-lettered here too when a snapshot is wanted, because it stands behind those
  * offsets and nobody will read them again. */
 #include "tools/harvest.h"
+#include <stdlib.h>
 #include "base/clock.h"
+#include "base/heap.h"
+#include "base/log.h"
+#include "tools/skew.h"
 
 enum status harvest_init(struct harvest *h, const struct rk_config *c, uint64_t seed,
                          struct arena *a) {
@@ -18,6 +22,8 @@ enum status harvest_init(struct harvest *h, const struct rk_config *c, uint64_t 
     rk_inputs_from_plan(c->plan, a, &h->inputs);
     h->state = feat_state_new(c->plan);
     h->labels = rk_labels_new(&h->tasks, h->state, &h->inputs, seed);
+    rk_labels_lateness(h->labels, c->plan->lateness_us);
+    arena_init(&h->log_arena, 0);
     return STATUS_OK;
 }
 
@@ -25,8 +31,79 @@ void harvest_deinit(struct harvest *h) {
     rk_labels_free(h->labels);
     feat_state_free(h->state);
     rk_producer_close(h->dead);
+    rk_request_log_read_close(h->log);
+    heap_free(h->served);
+    arena_deinit(&h->log_arena);
     *h = (struct harvest){0};
 }
+
+/* ---- examples from the log of requests ---- */
+
+static int by_time(const void *a, const void *b) {
+    const struct rpc_request_log *x = a, *y = b;
+    if (x->request.now_us != y->request.now_us)
+        return x->request.now_us < y->request.now_us ? -1 : 1;
+    if (x->served_at_us != y->served_at_us)
+        return x->served_at_us < y->served_at_us ? -1 : 1;
+    struct slice i = x->request.request_id, k = y->request.request_id;
+    int order = memcmp(i.p ? i.p : "", k.p ? k.p : "", i.n < k.n ? i.n : k.n);
+    return order != 0 ? order : (i.n > k.n) - (i.n < k.n);
+}
+
+static enum status read_served(struct harvest *h) {
+    int64_t cap = 0;
+    for (;;) {
+        struct rpc_request_log q;
+        enum status status = rk_request_log_next(h->log, &h->log_arena, &q);
+        if (status == STATUS_OUT_OF_RANGE)
+            break;
+        if (status == STATUS_DATA_LOSS && h->n_served > 0) { /* a server that died */
+            log_warn("train", "%s; the %lld requests before it are used", status_message(),
+                     (long long)h->n_served);
+            break;
+        }
+        TRY(status);
+        if (q.response.cached || q.without_store || !skew_fits(h->config->plan, &q)) {
+            h->left_out++;
+            continue;
+        }
+        if (h->n_served == cap) {
+            cap = cap > 0 ? 2 * cap : 1024;
+            h->served = heap_grow(h->served, (size_t)cap * sizeof *h->served);
+        }
+        h->served[h->n_served++] = q;
+    }
+    if (h->n_served == 0)
+        return fail(STATUS_FAILED_PRECONDITION,
+                    "of %lld served requests none has rows of these features (log.rows; those from "
+                    "the cache have none)",
+                    (long long)h->left_out);
+    qsort(h->served, (size_t)h->n_served, sizeof *h->served, by_time);
+    return STATUS_OK;
+}
+
+enum status harvest_served(struct harvest *h, const char *path) {
+    const struct rk_config *c = h->config;
+    if (strcmp(h->tasks.examples.from, "ranking") != 0 || h->tasks.examples.negatives > 0)
+        return fail(STATUS_FAILED_PRECONDITION,
+                    "%s: examples of served requests need examples.from: ranking, and no negatives",
+                    c->file);
+    if (!path && !*c->log.requests_topic)
+        return fail(STATUS_INVALID_ARGUMENT, "%s: no log.requests_topic", c->file);
+    TRY(path ? rk_request_log_read_open(path, &h->log)
+             : rk_request_log_read_topic(&c->kafka, c->log.requests_topic, &h->log));
+    TRY(read_served(h));
+    rk_labels_from_log(h->labels);
+    return STATUS_OK;
+}
+
+/* What was served up to then. */
+static void open_served(struct harvest *h, int64_t time_us) {
+    while (h->next_served < h->n_served && h->served[h->next_served].request.now_us <= time_us)
+        rk_labels_served(h->labels, h->config->plan, &h->served[h->next_served++]);
+}
+
+/* ---- events ---- */
 
 static enum status on_bad(void *context, const char *reason, const struct rk_message *m) {
     struct harvest *h = context;
@@ -43,6 +120,7 @@ static enum status on_event(void *context, const struct ev_event *e, const struc
     enum feat_verdict verdict;
     if (h->before)
         h->before(h->context, e);
+    open_served(h, e->event_time_us);
     rk_labels_event(h->labels, e);
     feat_state_apply(h->state, e, 1, &verdict);
     h->applied += verdict == FEAT_APPLIED;
@@ -65,6 +143,7 @@ enum status harvest_read(struct harvest *h, const char *path, int quiet) {
     if (!path && h->dead_letters)
         TRY(rk_producer_open(&h->config->kafka, &h->dead));
     TRY(stream_read(&source, "apply", quiet, &handler));
+    open_served(h, INT64_MAX);
     if (h->dead)
         TRY(rk_producer_flush(h->dead, 30000));
     h->seconds = (double)(clock_mono_us() - start_us) * 1e-6;

@@ -4,6 +4,7 @@
 #pragma once
 #include "ranker/config.h"
 #include "ranker/labels.h"
+#include "ranker/request_log.h"
 #include "tools/stream.h"
 
 struct harvest {
@@ -17,6 +18,12 @@ struct harvest {
     /* called with each event before it is applied; NULL: not */
     void (*before)(void *context, const struct ev_event *e);
     void *context;
+    /* requests that make the examples, in the order of their times; NULL: events make them */
+    struct rk_request_log_reader *log;
+    struct arena log_arena;
+    struct rpc_request_log *served; /* [n_served] */
+    int64_t n_served, next_served;
+    int64_t left_out; /* of the log: from the cache, without rows, or with another plan's */
     int64_t applied, repeated, late, bad;
     int64_t last_event_us; /* greatest event time applied */
     double seconds;
@@ -26,6 +33,11 @@ struct harvest {
 enum status harvest_init(struct harvest *h, const struct rk_config *c, uint64_t seed,
                          struct arena *a);
 void harvest_deinit(struct harvest *h);
+/* Examples are what was served: the log of requests in this file, NULL: in the settings' topic,
+ * with the rows that were logged; events only label them. Before harvest_read. FAILED_PRECONDITION:
+ * the settings' examples are not made from rankings, or have negatives; the log has no rows of this
+ * plan. */
+enum status harvest_served(struct harvest *h, const char *path);
 /* Whether `path` is given or not: a file, or the settings' topic. */
 enum status harvest_read(struct harvest *h, const char *path, int quiet);
 /* The rows, groups in time order. The caller frees. FAILED_PRECONDITION: there are none. */

@@ -172,7 +172,7 @@ static enum status compare(struct replay *r, const struct entry *e, struct feat_
     const struct rk_bundle *b = r->o->bundle;
     struct rk_seen seen;
     arena_reset(&r->worker.arena);
-    if (skew_fits(r->skew, q)) {
+    if (skew_fits(r->o->plan, q)) {
         TRY(rk_rows(state, &r->worker.arena, &q->request, &seen));
         r->result.rows_requests++;
         r->result.rows_equal += skew_compare(r->skew, e->number, q, seen.rows);

@@ -14,8 +14,7 @@ void skew_deinit(struct skew *s) {
     *s = (struct skew){0};
 }
 
-bool skew_fits(const struct skew *s, const struct rpc_request_log *q) {
-    const struct feat_plan *p = s->plan;
+bool skew_fits(const struct feat_plan *p, const struct rpc_request_log *q) {
     int n = q->request.n_items;
     char plan[17];
     snprintf(plan, sizeof plan, "%016llx", (unsigned long long)p->fingerprint);

@@ -19,7 +19,7 @@ struct skew {
 void skew_init(struct skew *s, const struct feat_plan *plan);
 void skew_deinit(struct skew *s);
 /* Were these rows made by a plan of this shape? */
-bool skew_fits(const struct skew *s, const struct rpc_request_log *q);
+bool skew_fits(const struct feat_plan *p, const struct rpc_request_log *q);
 /* Compares all of one request, which must fit; false: something differs. */
 bool skew_compare(struct skew *s, int64_t number, const struct rpc_request_log *q,
                   const struct feat_rows *now);

@@ -2,6 +2,7 @@
 while events are applied and calls are answered at the same time: by one process with its state in
 memory; by one that ranks and ingests and two that ingest, sharing a Redis. One bit changed in a
 logged row is found, and named."""
+import json
 import os
 import random
 import shutil
@@ -75,7 +76,7 @@ class SkewTest(unittest.TestCase):
             rng = random.Random(k)
             while sender.process.poll() is None:
                 try:
-                    server.rank(user=f"u{rng.randrange(USERS)}", session="s1", items=rng.sample(ITEM_IDS, 60),
+                    server.rank(request_id=f"q{k}-{calls[k]}", user=f"u{rng.randrange(USERS)}", session="s1", items=rng.sample(ITEM_IDS, 60),
                                 now_us=START_US + rng.randrange(8 * 86400) * 10**6, no_cache=rng.random() < 0.9)
                 except Exception as e:  # a call that fails is for the main thread to show
                     failed.append(e)
@@ -146,6 +147,28 @@ class SkewTest(unittest.TestCase):
         moerank.run("send", "--config", CONFIG, *self.words(other), "--file", self.path("others"), "--quiet")
         with self.assertRaisesRegex(RuntimeError, "requests differ|the events end|they end before"):
             self.check(other)
+
+        self.train_on(sets, served, "memory.log")
+        self.train_on(sets, served, None)
+
+    def train_on(self, sets, served, log):
+        """Of every third request the second item is clicked: that is what the examples say."""
+        made = [m for m in served if not m.response.cached]
+        clicks = sorted((m.request.now_us + 10**7, m.request.request_id, m.request.user,
+                         m.request.items[m.response.order[1]]) for m in made[::3])
+        with open(self.path("clicks"), "w", encoding="utf-8") as f:
+            for time_us, request, user, item in clicks:
+                f.write(json.dumps({"id": "c" + request, "event_time_us": time_us, "interaction": {
+                    "user": user, "item": item, "type": "click", "ranking": request}}) + "\n")
+        result = moerank.run_json("train", "--config", CONFIG, *self.words(sets), "--served",
+                                  self.path(log) if log else "topic", "--events", self.path("clicks"),
+                                  "--model", self.path("from-log"), "--set", "train.epochs=1",
+                                  "--set", "examples.cascade=false")
+        self.assertEqual(result["served"], len(made))
+        self.assertEqual(result["left_out"], len(served) - len(made))
+        self.assertEqual(result["rows"], sum(len(m.response.order) for m in made))
+        task = next(t for t in result["tasks"] if t["task"] == "click")
+        self.assertEqual(task["positives"], len(clicks))
 
     def test_redis(self):
         with Redis(aof=True) as redis:

@@ -337,8 +337,139 @@ static void test_mistakes_name_the_place(void) {
     }
 }
 
+/* ---- which of the two comes first ---- */
+
+/* A ranking at 0 s and its answers, in an order of arrival; some outside the window. */
+static struct moe_examples *joined(struct lab *l, const int *order) {
+    if (!lab_init(l, shop, 1))
+        return NULL;
+    rk_labels_lateness(l->labels, 600 * SECOND);
+    for (int i = 0; i < 6; i++)
+        switch (order[i]) {
+        case 0:
+            is_shown(l, "r1", "u1", 0, "a", "b", "c");
+            break;
+        case 1:
+            does(l, "click", "u1", "b", 5, "r1");
+            break;
+        case 2:
+            does(l, "order", "u1", "b", 60, "r1"); /* the window's last moment */
+            break;
+        case 3:
+            does(l, "click", "u1", "a", 61, "r1"); /* beyond it */
+            break;
+        case 4:
+            does(l, "click", "u1", "c", -1, "r1"); /* before it was shown */
+            break;
+        default:
+            does(l, "click", "u2", "c", 30, "r2"); /* of a ranking that never comes */
+        }
+    return rk_labels_finish(l->labels);
+}
+
+static void check_joined(const int *order) {
+    struct lab l;
+    struct moe_examples *x = joined(&l, order);
+    if (x == NULL)
+        return;
+    CU_ASSERT_EQUAL_FATAL(x->n_rows, 3);
+    CU_ASSERT_EQUAL(label(x, 0, 0), 0);
+    CU_ASSERT_EQUAL(label(x, 1, 0), 1);
+    CU_ASSERT_EQUAL(label(x, 2, 0), 0);
+    CU_ASSERT(isnan(label(x, 0, 1)));
+    CU_ASSERT_EQUAL(label(x, 1, 1), 1);
+    moe_examples_free(x);
+    lab_deinit(&l);
+}
+
+static void permute(int *order, int n) {
+    if (n == 1)
+        check_joined(order);
+    for (int i = 0; i < n && n > 1; i++) {
+        int last = order[n - 1];
+        order[n - 1] = order[i];
+        order[i] = last;
+        permute(order, n - 1);
+        order[i] = order[n - 1];
+        order[n - 1] = last;
+    }
+}
+
+static void test_the_join_does_not_hang_on_the_order(void) {
+    int order[] = {0, 1, 2, 3, 4, 5};
+    permute(order, 6);
+}
+
+static void test_what_never_joins_is_forgotten(void) {
+    struct lab l;
+    if (!lab_init(&l,
+                  "examples: {from: ranking, window: 60s, open_max: 4}\n"
+                  "tasks:\n"
+                  "  - {name: click, positive: click}\n",
+                  1))
+        return;
+    for (int i = 0; i < 10; i++) { /* more than may wait */
+        char id[16];
+        snprintf(id, sizeof id, "r%d", i);
+        does(&l, "click", "u1", "a", 5, id);
+    }
+    is_shown(&l, "r5", "u1", 0, "a", "b", "c"); /* its click was the oldest but three */
+    is_shown(&l, "r9", "u1", 0, "a", "b", "c");
+    struct moe_examples *x = rk_labels_finish(l.labels);
+    CU_ASSERT_EQUAL_FATAL(x->n_rows, 6);
+    CU_ASSERT_EQUAL(label(x, 0, 0), 0);
+    CU_ASSERT_EQUAL(label(x, 3, 0), 1);
+    moe_examples_free(x);
+    lab_deinit(&l);
+}
+
+/* ---- what was served ---- */
+
+static void test_served_rows_become_examples_as_they_were(void) {
+    struct lab l;
+    if (!lab_init(&l, shop, 1))
+        return;
+    const struct feat_plan *p = l.conf->plan;
+    const struct slice items[] = {SLICE_LIT("a"), SLICE_LIT("b"), SLICE_LIT("c")};
+    const uint32_t order[] = {2, 0};
+    float query[4] = {41}, cand[12];
+    CU_ASSERT_EQUAL_FATAL(p->query_columns, 1);
+    CU_ASSERT_EQUAL_FATAL(p->cand_columns, 3);
+    for (int i = 0; i < 9; i++)
+        cand[i] = (float)i;
+    const struct rpc_request_log q = {
+        .request = {.request_id = SLICE_LIT("q1"),
+                    .user = SLICE_LIT("u1"),
+                    .items = items,
+                    .n_items = 3,
+                    .now_us = START},
+        .response = {.order = order, .n = 2},
+        .rows = {.query = query, .cand = cand, .n_query = 1, .n_cand = 9}};
+    rk_labels_from_log(l.labels);
+    does(&l, "click", "u1", "b", 1, "q1"); /* ranked, but not answered with */
+    does(&l, "click", "u1", "a", 2, "q1"); /* comes first */
+    rk_labels_served(l.labels, p, &q);
+    is_shown(&l, "r1", "u1", 3, "a", "b", "c"); /* makes no example */
+    does(&l, "order", "u1", "a", 4, "q1");
+    struct moe_examples *x = rk_labels_finish(l.labels);
+    CU_ASSERT_EQUAL_FATAL(x->n_rows, 2);
+    CU_ASSERT_EQUAL(x->query[0], 41);
+    CU_ASSERT_EQUAL(x->time_us[0], START);
+    int place = column(&l, "place");
+    for (int k = 0; k < 2; k++)
+        for (int c = 0; c < 3; c++)
+            CU_ASSERT_EQUAL(x->cand[3 * k + c],
+                            c == place ? (float)k : cand[3 * order[k] + (uint32_t)c]);
+    CU_ASSERT(label(x, 0, 0) == 0 && isnan(label(x, 0, 1)));
+    CU_ASSERT(label(x, 1, 0) == 1 && label(x, 1, 1) == 1);
+    moe_examples_free(x);
+    lab_deinit(&l);
+}
+
 SUITE("ranker_labels", TEST(test_rows_hold_what_was_known_before), TEST(test_cascade),
       TEST(test_positions), TEST(test_rankings_join_what_answered_them),
       TEST(test_an_interaction_before_its_ranking_answers_nothing),
       TEST(test_negatives_are_known_items_in_open_spaces_only), TEST(test_equal_seeds_draw_equally),
-      TEST(test_open_examples_are_bounded), TEST(test_mistakes_name_the_place))
+      TEST(test_open_examples_are_bounded), TEST(test_mistakes_name_the_place),
+      TEST(test_the_join_does_not_hang_on_the_order), TEST(test_what_never_joins_is_forgotten),
+      TEST(test_served_rows_become_examples_as_they_were))
