@@ -53,6 +53,10 @@ const struct conf_item moe_train_items[] = {
               "factors on the tasks' losses that move during training"),
     CONF_FLOAT(struct moe_train_conf, gradnorm_alpha, "gradnorm_alpha", "1.5", 0, 10, NULL,
                "gradnorm: how much harder a task pushes that learns slower than the others"),
+    CONF_ENUM(
+        struct moe_train_conf, precision, "precision", "fp32", "fp32|bf16",
+        "of the operands of products; sums, weights and moments are fp32 always. bf16 needs a "
+        "CPU with AVX512_BF16"),
     CONF_BOOL(struct moe_train_conf, prior_bias, "prior_bias", "true",
               "towers start at the log-odds of their task in the training rows"),
     CONF_END};

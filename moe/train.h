@@ -12,6 +12,7 @@ struct moe_train_conf {
         validation; /* validation: last share of the groups by time */
     double embed_rate, dropout, warmup, ema, gradnorm_alpha;
     int optimizer, schedule, balance; /* enum moe_optim_kind, moe_schedule, moe_balance */
+    int precision;                    /* of products: MOE_FP32 or MOE_BF16 */
     bool prior_bias;                  /* towers start at the tasks' log-odds */
     /* every field is a line of moe_train_items */
 };

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/heap.h"
+#include "moe/cpu.h"
+#include "moe/train_gemm.h"
 #include "moe/training.h"
 
 #define FIT_ROWS_MAX 262144 /* rows that encoders are fitted on, evenly spread */
@@ -86,6 +88,11 @@ enum status moe_training_model(struct moe_training *t, const struct node *spec, 
     const char *names[64];
     unsigned kinds;
     int n = t->x->n_tasks;
+    if (t->conf->precision == MOE_BF16 && !moe_train_gemm_possible(true))
+        return fail(STATUS_UNIMPLEMENTED,
+                    "%s: train.precision: bf16 needs AVX512_BF16, which this CPU lacks (or "
+                    "MOERANK_ISA takes away); use fp32",
+                    file);
     if (n > 64)
         return fail(STATUS_INVALID_ARGUMENT, "%s: %d tasks; at most 64 are possible", file, n);
     for (int i = 0; i < n; i++)

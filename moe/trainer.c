@@ -7,6 +7,8 @@
 #include <string.h>
 #include "base/hash.h"
 #include "base/heap.h"
+#include "moe/blas.h"
+#include "moe/cpu.h"
 #include "moe/loss.h"
 #include "moe/vec.h"
 
@@ -75,6 +77,7 @@ static void differentiate(struct moe_worker *w) {
     if (t->balance.kind == MOE_BALANCE_GRADNORM)
         pass.task_squares = w->task_squares;
     struct moe_numbers n = {&m->params, m->params.v, w->g, w->stats};
+    int was = moe_gemm_set_bf16(t->conf->precision == MOE_BF16);
     moe_forward(m, m->params.v, &w->batch, w->run, &pass, false);
     w->loss = moe_loss_tasks(w->batch.n_rows, m->n_tasks, m->task_loss, w->run->logits, w->labels,
                              w->weight, w->group, scale, w->run->dlogits, w->task_loss);
@@ -84,6 +87,7 @@ static void differentiate(struct moe_worker *w) {
         w->loss += moe_loss_pairs(w->batch.n_rows, m->n_tasks, w->run->logits, w->labels, w->key,
                                   scale, w->run->dlogits);
     moe_backward(m, &n, &w->batch, w->run, &pass, w->embed);
+    moe_gemm_set_bf16(was);
     w->loss += pass.aux;
 }
 
