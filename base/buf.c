@@ -83,17 +83,26 @@ struct slice cursor_bytes(struct cursor *c, size_t n) {
     return s;
 }
 
-static uint64_t read_little(struct cursor *c, size_t bytes) {
-    struct slice s = cursor_bytes(c, bytes);
-    uint64_t v = 0;
-    for (size_t i = 0; i < s.n; i++)
-        v |= (uint64_t)(uint8_t)s.p[i] << (8 * i);
-    return v;
+uint8_t cursor_u8(struct cursor *c) {
+    struct slice s = cursor_bytes(c, 1);
+    return s.n ? (uint8_t)*s.p : 0;
 }
 
-uint8_t cursor_u8(struct cursor *c) { return (uint8_t)read_little(c, 1); }
-uint32_t cursor_u32(struct cursor *c) { return (uint32_t)read_little(c, 4); }
-uint64_t cursor_u64(struct cursor *c) { return read_little(c, 8); }
+/* Rows are made of these. Compilers make one load of the four bytes; a loop they leave a loop. */
+static uint32_t little(const uint8_t *p) {
+    return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+}
+
+uint32_t cursor_u32(struct cursor *c) {
+    struct slice s = cursor_bytes(c, sizeof(uint32_t));
+    return s.n ? little((const uint8_t *)s.p) : 0;
+}
+
+uint64_t cursor_u64(struct cursor *c) {
+    struct slice s = cursor_bytes(c, sizeof(uint64_t));
+    const uint8_t *p = (const uint8_t *)s.p;
+    return s.n ? (uint64_t)little(p) | (uint64_t)little(p + 4) << 32 : 0;
+}
 
 uint64_t cursor_varint(struct cursor *c) {
     uint64_t v = 0;

@@ -1,10 +1,14 @@
 /* main.c: the program: a table of verbs from verbs.def, and nothing else. The one place where a
- * failure becomes a line on stderr and an exit code. */
+ * failure becomes a line on stderr and an exit code; and where the program executes itself again
+ * when OpenBLAS does not know this CPU and took slower kernels. */
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "base/conf.h"
 #include "base/status.h"
+#include "moe/blas.h"
 #include "tools/verbs.h"
 
 #ifndef MOERANK_VERSION
@@ -38,6 +42,25 @@ static bool is_word(const char *word, const char *a, const char *b) {
     return strcmp(word, a) == 0 || strcmp(word, b) == 0;
 }
 
+/* OpenBLAS chooses its kernels while it is loaded and reads OPENBLAS_CORETYPE only then, so the
+ * choice is put right by one more execution of this program. The variable that is set for it, or
+ * that the user had set, ends the matter. MOERANK_BLAS_CORE: that core instead of the detected one;
+ * "off": leave it. */
+static void use_better_blas(char **argv) {
+    char path[4096];
+    const char *core = getenv("MOERANK_BLAS_CORE");
+    if (getenv("OPENBLAS_CORETYPE") || (core && strcmp(core, "off") == 0))
+        return;
+    core = core && *core ? core : moe_blas_better_core();
+    if (!core || setenv("OPENBLAS_CORETYPE", core, 1) != 0)
+        return;
+    const ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
+    path[n > 0 ? n : 0] = 0;
+    execv(path, argv); /* by its name, for ps */
+    execv("/proc/self/exe", argv);
+    unsetenv("OPENBLAS_CORETYPE"); /* slower then, but right */
+}
+
 int main(int argc, char **argv) {
     if (argc < 2) {
         print_help(stderr);
@@ -53,6 +76,7 @@ int main(int argc, char **argv) {
     }
     for (const struct verb_entry *v = verb_table(); v->run; v++)
         if (strcmp(argv[1], v->name) == 0) {
+            use_better_blas(argv);
             enum status status = v->run(argc - 1, argv + 1);
             if (status != STATUS_OK)
                 fprintf(stderr, "moerank %s: %s\n", v->name, status_message());
