@@ -143,9 +143,9 @@ static void put_slate(struct export *e, struct bench_score *b, int rows) {
     json_key(&e->j, "scores");
     json_object(&e->j);
     for (int i = 0; i < BENCH_FORMS; i++) {
-        if (!b->forms[i].p)
+        if (!bench_score_has(&b->forms[i]))
             continue;
-        moe_packed_score(b->forms[i].p, &b->slate, b->forms[i].scratch, b->scores, NULL);
+        bench_score_run(b, &b->forms[i], NULL);
         put_matrix(e, b->forms[i].name, b->scores, b->m->n_tasks, rows);
     }
     json_object_end(&e->j);

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "moe/calibrate.h"
 #include "moe/sample.h"
+#include "moe/scorer_path.h"
 
 enum { POOL_ROWS = 20000, CALIBRATION_GROUPS = 300, CALIBRATION_ROWS = 20, TIMES_MAX = 4096 };
 
@@ -32,6 +33,13 @@ static enum status drawn_units(struct bench_score *b) {
     moe_examples_free(x);
     heap_free(labels);
     return status;
+}
+
+static enum status open_reference(struct bench_score *b, struct bench_form *f) {
+    const struct moe_scorer_conf conf = {.precision = MOE_FP32, .rows_max = b->rows_max};
+    TRY(moe_scorer_path_reference.open(b->m, &conf, &f->reference));
+    f->scratch = heap_alloc_aligned(moe_scorer_path_reference.scratch_bytes(f->reference));
+    return STATUS_OK;
 }
 
 static enum status open_form(struct bench_score *b, struct bench_form *f, size_t cache_bytes) {
@@ -83,8 +91,8 @@ static void warm_caches(struct bench_score *b) {
 
 enum status bench_score_init(struct bench_score *b, struct moe_model *m, int rows_max,
                              size_t cache_bytes) {
-    static const char *const names[BENCH_FORMS] = {"fp32",       "bf16",       "int8",
-                                                   "fp32+cache", "bf16+cache", "int8+cache"};
+    static const char *const names[BENCH_FORMS] = {
+        "fp32", "bf16", "int8", "fp32+cache", "bf16+cache", "int8+cache", "reference"};
     *b = (struct bench_score){.m = m, .rows_max = rows_max, .pool_rows = POOL_ROWS};
     arena_init(&b->arena, 0);
     rng_init(&b->rng, 1);
@@ -94,8 +102,8 @@ enum status bench_score_init(struct bench_score *b, struct moe_model *m, int row
     for (int i = 0; i < BENCH_FORMS; i++) {
         struct bench_form *f = &b->forms[i];
         *f = (struct bench_form){
-            .name = names[i], .precision = (enum moe_precision)(i % 3), .cache = i >= 3};
-        TRY(open_form(b, f, cache_bytes));
+            .name = names[i], .precision = (enum moe_precision)(i % 3), .cache = i / 3 == 1};
+        TRY(i < BENCH_FORMS - 1 ? open_form(b, f, cache_bytes) : open_reference(b, f));
     }
     warm_caches(b);
     return STATUS_OK;
@@ -104,6 +112,8 @@ enum status bench_score_init(struct bench_score *b, struct moe_model *m, int row
 void bench_score_deinit(struct bench_score *b) {
     for (int i = 0; i < BENCH_FORMS; i++) {
         moe_packed_free(b->forms[i].p);
+        if (b->forms[i].reference)
+            moe_scorer_path_reference.close(b->forms[i].reference);
         heap_free(b->forms[i].scratch);
     }
     heap_free(b->scores);
@@ -116,6 +126,14 @@ struct bench_form *bench_score_form(struct bench_score *b, const char *name) {
         if (strcmp(b->forms[i].name, name) == 0)
             return &b->forms[i];
     return NULL;
+}
+
+void bench_score_run(struct bench_score *b, const struct bench_form *f,
+                     const struct packed_watch *watch) {
+    if (f->p)
+        moe_packed_score(f->p, &b->slate, f->scratch, b->scores, watch);
+    else
+        moe_scorer_path_reference.score(f->reference, &b->slate, f->scratch, b->scores);
 }
 
 static int ascending(const void *a, const void *b) {
@@ -131,7 +149,7 @@ double bench_score_time(struct bench_score *b, const struct bench_form *f, int r
     for (int i = 0; i < requests; i++) {
         deal(b, rows, -1);
         double from = clock_cpu_s();
-        moe_packed_score(f->p, &b->slate, f->scratch, b->scores, stage_ns ? &watch : NULL);
+        bench_score_run(b, f, stage_ns ? &watch : NULL);
         us[i] = (clock_cpu_s() - from) * 1e6;
     }
     qsort(us, (size_t)requests, sizeof *us, ascending);
@@ -142,11 +160,13 @@ double bench_score_time(struct bench_score *b, const struct bench_form *f, int r
 
 double bench_score_mflop(const struct bench_score *b, const struct bench_form *f) {
     double mflop = moe_model_mflop_per_row(b->m);
+    if (!f->cache)
+        return mflop;
     const struct packed_level *first = &f->p->levels[0];
     const double dc = b->m->part[MOE_CAND];
-    for (int e = 0; e < first->n_experts && f->cache; e++)
+    for (int e = 0; e < first->n_experts; e++)
         mflop -= 2e-6 * dc * first->experts[e].layers[0].out;
-    for (int i = 0; i < first->n_sources && f->cache; i++)
+    for (int i = 0; i < first->n_sources; i++)
         mflop -= 2e-6 * dc * first->sources[i].side.out;
     return mflop;
 }

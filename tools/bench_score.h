@@ -5,13 +5,14 @@
 #include "moe/model.h"
 #include "moe/scorer_packed.h"
 
-enum { BENCH_FORMS = 6 };
+enum { BENCH_FORMS = 7 };
 
 struct bench_form {
-    const char *name; /* "int8+cache" */
+    const char *name; /* "int8+cache"; "reference": the path that every model can take */
     enum moe_precision precision;
     bool cache;
-    struct moe_packed *p; /* NULL: not possible here */
+    struct moe_packed *p; /* NULL: not possible here, or the reference */
+    void *reference;      /* state of moe_scorer_path_reference */
     void *scratch;
 };
 struct bench_score {
@@ -30,7 +31,11 @@ struct bench_score {
 enum status bench_score_init(struct bench_score *b, struct moe_model *m, int rows_max,
                              size_t cache_bytes);
 void bench_score_deinit(struct bench_score *b);
+static inline bool bench_score_has(const struct bench_form *f) { return f->p || f->reference; }
 struct bench_form *bench_score_form(struct bench_score *b, const char *name); /* NULL: unknown */
+/* Scores the slate into b->scores. watch may be NULL; the reference has no stages. */
+void bench_score_run(struct bench_score *b, const struct bench_form *f,
+                     const struct packed_watch *watch);
 /* The median of `requests` requests in microseconds, each with a new slate. stage_ns may be NULL.
  */
 double bench_score_time(struct bench_score *b, const struct bench_form *f, int rows, int requests,

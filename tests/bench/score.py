@@ -24,6 +24,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 TARGETS = {  # times ONNX Runtime's better plain fp32 graph, at 500 candidates of ple14
     "fp32": 1.85, "bf16": 3.6, "int8": 7.0, "bf16+cache": 8.5, "int8+cache": 15.0}
+SPARSE_TARGETS = {"int8": 20.0}  # of omoe8-top2, times the same model dense
 PEAK_TARGETS = {"fp32": 92.0, "bf16": 90.0, "int8": 82.0, "int8+cache": 65.0}
 
 
@@ -181,7 +182,15 @@ class Moerank:
         answer = self.process.stdout.readline()
         if not answer:
             raise SystemExit("score.py: moerank bench score --serve ended")
-        return float(answer)
+        return answer
+
+    def number(self, line):
+        return float(self.ask(line))
+
+    def stages(self, form, rows):
+        """name -> microseconds, the least of some requests."""
+        words = self.ask(f"stages {form} {rows}").split()
+        return dict(zip(words[::2], map(float, words[1::2])))
 
     def close(self):
         self.process.stdin.close()
@@ -210,10 +219,10 @@ def interleave(rivals, forms, moerank, rows, rounds):
         for name, rival in rivals.items():
             times[name].append(rival.time_us(rows, requests_for(rival.time_us(rows, 1))))
         for form in forms:
-            n = requests_for(moerank.ask(f"time {form} {rows} 1"))
-            times[form].append(moerank.ask(f"time {form} {rows} {n}"))
+            n = requests_for(moerank.number(f"time {form} {rows} 1"))
+            times[form].append(moerank.number(f"time {form} {rows} {n}"))
             precision = form.split("+")[0]
-            peaks[precision] = max(peaks.get(precision, 0), moerank.ask(f"peak {precision}"))
+            peaks[precision] = max(peaks.get(precision, 0), moerank.number(f"peak {precision}"))
     return times, peaks
 
 
@@ -229,9 +238,9 @@ def ratio_rows(times, base, names, rows, sample):
         if not times[name] or times[name][0] != times[name][0]:  # NaN: not possible here
             continue
         each = [b / t for b, t in zip(times[base], times[name])]
-        target = TARGETS.get(name) if sample == "ple14" and rows == 500 else None
-        if sample != "ple14" and name == "fp32":
-            target = 1.0
+        target = None if name.startswith("ORT") else 1.0
+        if rows == 500:
+            target = {"ple14": TARGETS, "omoe8-top2": SPARSE_TARGETS}.get(sample, {}).get(name, target)
         out.append(row(f"{name}, K = {rows}: times the better plain fp32 graph", statistics.median(each), "x", target,
                        len(each), min(each), max(each)))
     return out
@@ -251,13 +260,35 @@ def mflop(t, cache):
     return total * 1e-6
 
 
+def off_dense(program, sample, rows):
+    """Choosing all experts is choosing none: how far the scores of -top8 are from the dense graph."""
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run([program, "bench", "score", "--export", folder, "--rows", f"[{rows}]", "--sample", sample], check=True)
+        model = Model(folder)
+        dense = Ort(model, build(model, "expert").SerializeToString()).scores(rows)
+        return [row(f"{sample}, {k}: largest difference from the dense graph", float(np.abs(model.get(v) - dense).max()),
+                    "", None, 1, None, None) for k, v in model.tree["scores"].items()]
+
+
+def against_reference(times, rows):
+    """Each form against moerank's own path over OpenBLAS."""
+    out = []
+    for form in times:
+        if form == "reference" or form.startswith("ORT") or times[form][0] != times[form][0]:
+            continue
+        each = [b / t for b, t in zip(times["reference"], times[form])]
+        out.append(row(f"{form}, K = {rows}: times the reference path", statistics.median(each), "x", 1.0, len(each),
+                       min(each), max(each)))
+    return out
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument("--program", default="build/release/moerank")
     p.add_argument("--out", default="build/bench/score.json")
     p.add_argument("--model", help="a model file instead of the sample")
     p.add_argument("--sample", default="ple14")
-    p.add_argument("--rows", default="1,2,5,10,50,100,500,2000")
+    p.add_argument("--rows", default="1,2,5,10,20,50,100,200,500,1000,2000")
     p.add_argument("--rounds", type=int, default=11)
     p.add_argument("--cpu", type=int, default=os.cpu_count() - 1)
     o = p.parse_args()
@@ -279,6 +310,8 @@ def main():
         if not sparse:  # the graphs are dense: another function
             off = np.abs(model.get(v) - rivals["ORT expert"].scores(max(sizes))).max()
             rows.append(row(f"{k}: largest difference of a score", float(off), "", None, 1, None, None))
+    if name == "omoe8-top2":
+        rows += off_dense(o.program, "omoe8-top8", 500)
     for k in sizes:
         times, peaks = interleave(rivals, forms, moerank, k, o.rounds)
         base = min(("ORT expert", "ORT concatenated"), key=lambda n: statistics.median(times[n]))
@@ -287,6 +320,10 @@ def main():
                 rows.append(row(f"{n}, K = {k}: candidates", k * 1e6 / statistics.median(us), "1/s", None, len(us),
                                 k * 1e6 / max(us), k * 1e6 / min(us)))
         rows += ratio_rows(times, base, forms + ["ORT split", "ORT int8"], k, name)
+        rows += against_reference(times, k)
+        for form in forms:
+            rows += [row(f"{form}, K = {k}: {stage}", us, "us", None, 1, None, None)
+                     for stage, us in moerank.stages(form, k).items()]
         for form in forms:
             per_row = mflop(model.tree, form.endswith("cache"))
             if sparse or times[form][0] != times[form][0]:
@@ -300,7 +337,7 @@ def main():
             target = 3.0 if name == "ple14" and k == 500 else None
             rows.append(row(f"int8, K = {k}: times ORT's int8", statistics.median(each), "x", target, len(each), min(each),
                             max(each)))
-    moerank_peaks = {k: moerank.ask(f"peak {k}") for k in ("fp32", "bf16", "int8")}
+    moerank_peaks = {k: moerank.number(f"peak {k}") for k in ("fp32", "bf16", "int8")}
     moerank.close()
     with open("/proc/cpuinfo", encoding="utf-8") as f:
         cpu = next((line.split(":", 1)[1].strip() for line in f if line.startswith("model name")), "unknown")
