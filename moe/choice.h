@@ -13,6 +13,16 @@
 #include "base/conf.h"
 #include "moe/gate.h"
 
+#define MOE_K_ITEM(st, f, dflt, lo)                                                                \
+    CONF_INT(st, f, "k", dflt, lo, 512, "experts", "experts a row is given")
+#define MOE_SCALE_ITEM(st, f)                                                                      \
+    CONF_FLOAT(st, f, "scale", "1", 0.001, 1000, NULL, "the weights are multiplied by it")
+#define MOE_ORDER_ITEM(st, f)                                                                      \
+    CONF_ENUM(st, f, "order", "softmax_topk", "softmax_topk|topk_softmax",                         \
+              "softmax over all experts and then the choice, or over the chosen only")
+#define MOE_RENORMALISE_ITEM(st, f, dflt)                                                          \
+    CONF_BOOL(st, f, "renormalise", dflt, "the chosen weights sum to 1")
+
 enum moe_capacity_in { MOE_CAPACITY_TRAINING, MOE_CAPACITY_ALWAYS };
 enum moe_priority { MOE_PRIORITY_ORDER, MOE_PRIORITY_WEIGHT };
 

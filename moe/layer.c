@@ -61,39 +61,55 @@ static enum status read_settings(struct moe_build *b, const struct conf_item *it
     return STATUS_OK;
 }
 
-enum status moe_build_read_expert(struct moe_build *b, const char *key, const char *kind,
-                                  struct moe_expert_choice *out) {
+/* The tables of kinds, seen alike. */
+struct kind {
+    const char *name;
+    const struct conf_item *items;
+    size_t conf_bytes;
+};
+static struct kind expert_kind(int i) {
+    const struct moe_expert_ops *o = moe_experts[i];
+    return o ? (struct kind){o->name, o->items, o->conf_bytes} : (struct kind){0};
+}
+static struct kind gate_kind(int i) {
+    const struct moe_gate_ops *o = moe_gates[i];
+    return o ? (struct kind){o->name, o->items, o->conf_bytes} : (struct kind){0};
+}
+
+/* Reads {kind: ..., settings} under `key`; *at: which of the table's kinds. */
+static enum status read_choice(struct moe_build *b, const char *key, const char *kind,
+                               struct kind (*kinds)(int), int *at, const void **conf) {
     struct conf_place place = {b->place.file, section(b, key)};
     const struct node *map = node_get(b->map, key);
     const char *names[64] = {0};
     TRY(read_kind(map, place, kind, &kind));
-    out->ops = moe_expert_find(kind);
-    for (int i = 0; moe_experts[i] && i < 63; i++)
-        names[i] = moe_experts[i]->name;
-    if (!out->ops)
+    *at = -1;
+    for (int i = 0; kinds(i).name && i < 63; i++) {
+        names[i] = kinds(i).name;
+        *at = strcmp(names[i], kind) == 0 ? i : *at;
+    }
+    if (*at < 0)
         return unknown(map, place, kind, names);
     json_key(b->json, key);
-    TRY(read_settings(b, out->ops->items, out->ops->conf_bytes, map, place, kind, also_kind,
-                      &out->conf));
+    TRY(read_settings(b, kinds(*at).items, kinds(*at).conf_bytes, map, place, kind, also_kind,
+                      conf));
     json_object_end(b->json);
+    return STATUS_OK;
+}
+
+enum status moe_build_read_expert(struct moe_build *b, const char *key, const char *kind,
+                                  struct moe_expert_choice *out) {
+    int at;
+    TRY(read_choice(b, key, kind, expert_kind, &at, &out->conf));
+    out->ops = moe_experts[at];
     return STATUS_OK;
 }
 
 enum status moe_build_read_gate(struct moe_build *b, const char *key, const char *kind,
                                 struct moe_gate_choice *out) {
-    struct conf_place place = {b->place.file, section(b, key)};
-    const struct node *map = node_get(b->map, key);
-    const char *names[64] = {0};
-    TRY(read_kind(map, place, kind, &kind));
-    out->ops = moe_gate_find(kind);
-    for (int i = 0; moe_gates[i] && i < 63; i++)
-        names[i] = moe_gates[i]->name;
-    if (!out->ops)
-        return unknown(map, place, kind, names);
-    json_key(b->json, key);
-    TRY(read_settings(b, out->ops->items, out->ops->conf_bytes, map, place, kind, also_kind,
-                      &out->conf));
-    json_object_end(b->json);
+    int at;
+    TRY(read_choice(b, key, kind, gate_kind, &at, &out->conf));
+    out->ops = moe_gates[at];
     return STATUS_OK;
 }
 

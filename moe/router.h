@@ -11,12 +11,14 @@
 #include "base/conf.h"
 #include "moe/gate.h"
 
+/* Settings that several gates have are said once: here, in choice.h and in balance.h. */
 struct moe_router_conf {
     bool bias;
     double temperature, jitter, dropout, z_loss;
 };
+#define MOE_BIAS_ITEM(st, f) CONF_BOOL(st, f, "bias", "true", "the logits have a bias")
 #define MOE_ROUTER_ITEMS(st, f)                                                                    \
-    CONF_BOOL(st, f.bias, "bias", "true", "the logits have a bias"),                               \
+    MOE_BIAS_ITEM(st, f.bias),                                                                     \
         CONF_FLOAT(st, f.temperature, "temperature", "1", 0.001, 1000, NULL,                       \
                    "the logits are divided by it"),                                                \
         CONF_FLOAT(st, f.jitter, "jitter", "0", 0, 0.9, NULL,                                      \

@@ -26,6 +26,19 @@ const float *moe_trace_expert_floats(const struct moe_model *m, int level, int e
                                          m->levels[level].experts[expert].index);
 }
 
+bool moe_trace_state(const struct moe_model *m, int gate, const char **name,
+                     const struct moe_layout **layout, const float **state) {
+    for (int l = 0; l < m->n_levels; gate -= m->levels[l++].n_gates)
+        if (gate < m->levels[l].n_gates) {
+            const struct moe_gate_use *u = &m->levels[l].gates[gate];
+            *name = u->name;
+            *layout = u->buffer < 0 ? NULL : &u->gate.buffers;
+            *state = u->buffer < 0 ? NULL : moe_params_at(&m->params, m->params.v, u->buffer, 0);
+            return true;
+        }
+    return false;
+}
+
 enum status moe_trace_check(const struct moe_model *m, const struct moe_inputs *in, int n_tasks) {
     const struct moe_inputs *mine = &m->inputs;
     if (in->query_columns != mine->query_columns || in->cand_columns != mine->cand_columns ||
@@ -80,10 +93,7 @@ static void list_gates(struct moe_trace *t) {
                 .experts = u->experts,
                 .sparse = (g->flags & MOE_GATE_SPARSE) != 0,
                 .fixed = g->n_experts == 1,
-                .w = HEAP_ARRAY(float, (size_t)t->n_rows *(size_t)g->n_experts + 1),
-                .state_layout = u->buffer < 0 ? NULL : &g->buffers,
-                .state =
-                    u->buffer < 0 ? NULL : moe_params_at(&m->params, m->params.v, u->buffer, 0)};
+                .w = HEAP_ARRAY(float, (size_t)t->n_rows *(size_t)g->n_experts + 1)};
         }
 }
 

@@ -15,8 +15,6 @@ struct moe_trace_gate {
     bool sparse;        /* its weights may be exact zeros */
     bool fixed;         /* no choice: one expert only */
     float *w;           /* [rows x n]; SLOTS: the experts' shares in the row's output */
-    const struct moe_layout *state_layout; /* NULL: no state */
-    const float *state;                    /* as the layout; the model's */
 };
 struct moe_trace {
     const struct moe_model *m; /* borrowed, also for names */
@@ -40,6 +38,11 @@ const char *moe_trace_expert_name(const struct moe_model *m, int level, int expe
 /* Numbers of one expert; NULL: it has none. Experts of equal *kind are alike. */
 const float *moe_trace_expert_floats(const struct moe_model *m, int level, int expert, int64_t *n,
                                      const void **kind);
+
+/* What gates keep besides weights (a controller's lambda, a bias), gates numbered through the
+ * levels. false: no such gate; *layout NULL: it keeps nothing. */
+bool moe_trace_state(const struct moe_model *m, int gate, const char **name,
+                     const struct moe_layout **layout, const float **state);
 
 /* y [experts of the level][rows x width]: each expert run on all rows, whatever its gates say. */
 void moe_trace_outputs(const struct moe_model *m, const struct moe_examples *x, int level,

@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/heap.h"
 #include "moe/eval.h"
+#include "tools/gate_states.h"
 #include "tools/harvest.h"
 #include "tools/options.h"
 #include "tools/report.h"
@@ -143,6 +144,7 @@ static enum status print_result(const struct fit *f, const struct options *o, bo
     report_num(&r, "train_loss", f->report.train_loss, 4);
     report_num(&r, "validation_loss", f->report.validation_loss, 4);
     report_tasks(f, &r);
+    gate_states_report(f->model, &r);
     report_num(&r, "seconds", f->report.seconds, 2);
     report_num(&r, "rows_per_s", f->report.rows_per_s, 0);
     report_int(&r, "floats", (int64_t)moe_model_floats(f->model));

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "base/heap.h"
+#include "tools/gate_states.h"
 #include "tools/inspect.h"
 #include "tools/page.h"
 
@@ -112,6 +113,35 @@ static void draw_balance(const struct inspect_figures *f, struct page *p) {
             page_bars(p, &bars);
     }
     buf_add_str(&p->out, "</div>\n");
+}
+
+/* How a ReLU gate's controller came where it is. */
+static void draw_controllers(const struct inspect_figures *f, struct page *p) {
+    bool first = true;
+    for (int g = 0; g < f->trace->n_gates; g++) {
+        const float *points;
+        double step[64], lambda[64], sparsity[64];
+        char title[128];
+        int n = gate_states_trace(f->m, g, &points);
+        n = n < 64 ? n : 64;
+        for (int i = 0; i < n; i++) {
+            step[i] = (double)points[4 * i];
+            lambda[i] = log10((double)points[4 * i + 1]);
+            sparsity[i] = (double)points[4 * i + 2];
+        }
+        if (n == 0)
+            continue;
+        if (first)
+            page_section(p, "Controllers of ReLU gates",
+                         "Weight of the penalty and share of zero weights, by step of training.");
+        first = false;
+        buf_add_str(&p->out, "<div class=\"row\">");
+        snprintf(title, sizeof title, "%s: log10 of lambda", f->gates[g].g->name);
+        page_curve(p, &(struct page_curve){title, n, step, lambda, (double)NAN, 2});
+        snprintf(title, sizeof title, "%s: sparsity", f->gates[g].g->name);
+        page_curve(p, &(struct page_curve){title, n, step, sparsity, (double)NAN, 3});
+        buf_add_str(&p->out, "</div>\n");
+    }
 }
 
 static void draw_moves(const struct inspect_figures *f, struct page *p) {
@@ -345,6 +375,7 @@ enum status inspect_html(const struct inspect_figures *f, const char *path) {
         "experts as would be, used evenly. Entropy (nats), top weight and margin are means "
         "over rows; active: experts on a row.");
     draw_balance(f, &p);
+    draw_controllers(f, &p);
     draw_moves(f, &p);
     draw_losses(f, &p);
     draw_row(f, &p);

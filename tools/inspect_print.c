@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/heap.h"
+#include "tools/gate_states.h"
 #include "tools/inspect.h"
 
 enum { TEXT_PAIRS = 12, TEXT_SEGMENTS = 8 };
@@ -61,24 +62,6 @@ static void print_moves(const struct inspect_figures *f, struct report *r) {
         report_num(r, NULL, f->gates[i].moves.flip_rate, 4);
         report_num(r, NULL, f->gates[i].moves.flips_a_row, 3);
         report_num(r, NULL, f->gates[i].moves.first_change, 4);
-    }
-    report_table_end(r);
-}
-
-/* What a gate keeps besides its weights: a controller's lambda, a balancing bias. */
-static void print_state(const struct inspect_figures *f, struct report *r) {
-    report_table(r, "gate_state", (const char *const[]){"gate", "state", "index", "value", NULL});
-    for (int i = 0; i < f->trace->n_gates; i++) {
-        const struct moe_trace_gate *g = &f->trace->gates[i];
-        for (int k = 0; g->state_layout && k < g->state_layout->n; k++) {
-            const struct moe_field *field = &g->state_layout->f[k];
-            for (int j = 0; j < field->rows * field->cols && (r->as_json || j < 16); j++) {
-                report_cstr(r, NULL, g->name);
-                report_cstr(r, NULL, field->name);
-                report_int(r, NULL, j);
-                report_num(r, NULL, (double)g->state[field->at + (size_t)j], 6);
-            }
-        }
     }
     report_table_end(r);
 }
@@ -281,7 +264,8 @@ void inspect_print(const struct inspect_figures *f, struct report *r) {
     report_table_end(r);
     print_gates(f, r);
     print_load(f, r);
-    print_state(f, r);
+    gate_states_report_all(f->m, r);
+    gate_states_report(f->m, r);
     print_moves(f, r);
     print_health(f, r);
     print_losses(f, r);

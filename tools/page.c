@@ -23,7 +23,7 @@ static const char style[] =
     ".wide{overflow-x:auto}.row{display:flex;flex-wrap:wrap;gap:0 1.5em;align-items:flex-start}"
     "svg{display:block}svg text{font:12px system-ui,sans-serif;fill:var(--ink)}"
     "svg .s{fill:var(--soft)}svg .d{fill:var(--deep)}svg .m{fill:var(--minus)}"
-    "svg .g{fill:none;stroke:var(--line)}svg .k{stroke:var(--ink);stroke-dasharray:3 3}"
+    "svg .g{fill:none;stroke:var(--line)}svg .l{fill:none;stroke:var(--deep);stroke-width:2}svg .k{stroke:var(--ink);stroke-dasharray:3 3}"
     "table{border-collapse:collapse;font-variant-numeric:tabular-nums;margin:.6em 0}"
     "table{font-size:14px}th,td{padding:.15em .5em;text-align:right;border-bottom:1px solid var(--line);"
     "white-space:nowrap}th{color:var(--soft);font-weight:500}"
@@ -203,6 +203,40 @@ void page_bars(struct page *p, const struct page_bars *s) {
     if (!isnan(s->mark))
         buf_printf(b, "<line class=\"k\" x1=\"%.1f\" x2=\"%.1f\" y1=\"0\" y2=\"%d\"/>",
                    zero + s->mark * scale, zero + s->mark * scale, n * LINE + 4);
+    buf_add_str(b, "</svg></div>\n");
+}
+
+void page_curve(struct page *p, const struct page_curve *c) {
+    enum { LEFT = 70, WIDTH = 380, HEIGHT = 150, BELOW = 22 };
+    struct buf *b = &p->out;
+    double low = c->mark, high = c->mark;
+    char text[48];
+    if (c->n == 0)
+        return;
+    for (int i = 0; i < c->n; i++) {
+        low = fmin(low, c->y[i]);
+        high = fmax(high, c->y[i]);
+    }
+    double up = high > low ? (HEIGHT - 20) / (high - low) : 0;
+    double along = c->x[c->n - 1] > c->x[0] ? WIDTH / (c->x[c->n - 1] - c->x[0]) : 0;
+    open_drawing(b, c->title, LEFT + WIDTH + 20, HEIGHT + BELOW);
+    for (int k = 0; k < 2; k++) {
+        number(text, sizeof text, k ? high : low, false, c->digits);
+        draw_text(b, LEFT - 6, k ? 14 : HEIGHT - 6, "class=\"s\" text-anchor=\"end\"", text);
+        number(text, sizeof text, c->x[k ? c->n - 1 : 0], false, 0);
+        draw_text(b, k ? LEFT + WIDTH : LEFT, HEIGHT + 16,
+                  k ? "class=\"s\" text-anchor=\"end\"" : "class=\"s\"", text);
+    }
+    buf_printf(b, "<path class=\"g\" d=\"M%d 4V%dH%d\"/><polyline class=\"l\" points=\"", LEFT,
+               HEIGHT, LEFT + WIDTH);
+    for (int i = 0; i < c->n; i++)
+        buf_printf(b, "%.1f,%.1f ", LEFT + (c->x[i] - c->x[0]) * along,
+                   HEIGHT - 10 - (c->y[i] - low) * up);
+    buf_add_str(b, "\"/>");
+    if (!isnan(c->mark))
+        buf_printf(b, "<line class=\"k\" x1=\"%d\" x2=\"%d\" y1=\"%.1f\" y2=\"%.1f\"/>", LEFT,
+                   LEFT + WIDTH, HEIGHT - 10 - (c->mark - low) * up,
+                   HEIGHT - 10 - (c->mark - low) * up);
     buf_add_str(b, "</svg></div>\n");
 }
 

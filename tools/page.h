@@ -42,6 +42,16 @@ struct page_bars {
 };
 void page_bars(struct page *p, const struct page_bars *b);
 
+/* A curve through (x, y) [n], x ascending. mark: a level across, NAN: none. */
+struct page_curve {
+    const char *title;
+    int n;
+    const double *x, *y;
+    double mark;
+    int digits;
+};
+void page_curve(struct page *p, const struct page_curve *c);
+
 /* A table: head once, then cells row by row; "" is an empty cell. */
 void page_table_begin(struct page *p, const char *const *head); /* NULL-ended */
 void page_cell_text(struct page *p, const char *text);

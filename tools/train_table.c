@@ -6,6 +6,7 @@
 #include "base/heap.h"
 #include "moe/active.h"
 #include "moe/table.h"
+#include "tools/gate_states.h"
 #include "tools/report.h"
 #include "tools/table_figures.h"
 
@@ -36,6 +37,7 @@ static enum status print_result(const struct verb_call *call, const struct fit *
         report_num(&r, NULL, f->report.validation_auc[t], 4);
     }
     report_table_end(&r);
+    gate_states_report(f->model, &r);
     if (f->test) {
         table_figures_read(&r, "test_table", &f->read_test);
         table_figures_tasks(&r, "test", f->table, f->test, f->predictions);

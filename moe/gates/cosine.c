@@ -21,16 +21,14 @@ struct conf {
     double temperature;
 };
 static const struct conf_item items[] = {
-    CONF_INT(struct conf, mix.k, "k", "2", 1, 512, "experts", "experts a row is given"),
+    MOE_K_ITEM(struct conf, mix.k, "2", 1),
     CONF_INT(struct conf, dim, "dim", "8", 1, 1024, "floats",
              "dimensions that rows and experts meet in"),
     CONF_FLOAT(struct conf, temperature, "temperature", "0.3", 0.01, 100, NULL,
                "tau: the learned factor starts at 1 / tau"),
-    CONF_ENUM(struct conf, mix.order, "order", "softmax_topk", "softmax_topk|topk_softmax",
-              "softmax over all experts and then the choice, or over the chosen only"),
-    CONF_BOOL(struct conf, mix.renormalise, "renormalise", "false", "the chosen weights sum to 1"),
-    CONF_FLOAT(struct conf, mix.scale, "scale", "1", 0.001, 1000, NULL,
-               "the weights are multiplied by it"),
+    MOE_ORDER_ITEM(struct conf, mix.order),
+    MOE_RENORMALISE_ITEM(struct conf, mix.renormalise, "false"),
+    MOE_SCALE_ITEM(struct conf, mix.scale),
     MOE_CAPACITY_ITEMS(struct conf, mix.capacity),
     MOE_LOAD_ITEMS(struct conf, mix.load, "0.01"),
     CONF_END};

@@ -18,10 +18,9 @@ struct conf {
     int rule;
 };
 static const struct conf_item items[] = {
-    CONF_INT(struct conf, k, "k", "2", 1, 512, "experts", "experts a row is given"),
+    MOE_K_ITEM(struct conf, k, "2", 1),
     CONF_BOOL(struct conf, normalise, "normalise", "true", "the chosen weights sum to `scale`"),
-    CONF_FLOAT(struct conf, scale, "scale", "1", 0.001, 1000, NULL,
-               "the weights are multiplied by it"),
+    MOE_SCALE_ITEM(struct conf, scale),
     CONF_FLOAT(struct conf, rate, "rate", "0.001", 0, 1, NULL,
                "how far a step moves the bias: 1e-4 is slow, 1e-2 swings"),
     CONF_ENUM(struct conf, rule, "rule", "sign", "sign|proportional",

@@ -23,7 +23,7 @@ struct conf {
     double importance, load;
 };
 static const struct conf_item items[] = {
-    CONF_INT(struct conf, k, "k", "2", 2, 512, "experts", "experts a row is given"),
+    MOE_K_ITEM(struct conf, k, "2", 2),
     CONF_FLOAT(struct conf, importance, "importance_loss", "0.1", 0, 100, NULL,
                "weight of CV^2 of the experts' summed weights"),
     CONF_FLOAT(struct conf, load, "load_loss", "0.1", 0, 100, NULL,

@@ -18,13 +18,26 @@
  * A row may lose all its experts, and a whole gate may: then no gradient comes back. Both are
  * counted, and `alarm` says so, as for lambda at its limit; keep shared experts or a wide term. */
 #include <math.h>
+#include <string.h>
 #include "moe/router.h"
 #include "moe/vec.h"
 
-enum { LAMBDA, SPARSITY, ZERO_ROWS, ALARM, SPEED, STARTED }; /* buffers */
-enum { ACTIVE, ROWS, ROWS_WITHOUT, STATS };                  /* statistics */
-#define SMOOTH     0.95f                                     /* of the speed */
-#define LAMBDA_MIN 1e-20f                                    /* keeps fp32 from sticking at 0 */
+enum {
+    LAMBDA,
+    SPARSITY,
+    ZERO_ROWS,
+    ALARM,
+    SPEED,
+    STARTED,
+    STEPS,
+    STRIDE,
+    TRACED,
+    TRACE
+};                                          /* buffers */
+enum { POINTS = 64, POINT = 4 };            /* of the trace: step, lambda, sparsity, rows without */
+enum { ACTIVE, ROWS, ROWS_WITHOUT, STATS }; /* statistics */
+#define SMOOTH     0.95f                    /* of the speed */
+#define LAMBDA_MIN 1e-20f                   /* keeps fp32 from sticking at 0 */
 
 struct conf {
     bool bias, balance;
@@ -44,7 +57,7 @@ static const struct conf_item items[] = {
                "the controller judges where sparsity will be after so many steps"),
     CONF_BOOL(struct conf, balance, "balance", "true",
               "the penalty weighs experts by their load; false: plain L1"),
-    CONF_BOOL(struct conf, bias, "bias", "true", "the logits have a bias"),
+    MOE_BIAS_ITEM(struct conf, bias),
     CONF_FLOAT(struct conf, alarm, "alarm", "0.5", 0, 1, NULL,
                "share of rows without any expert that raises the alarm"),
     CONF_END};
@@ -71,6 +84,10 @@ static enum status shape(struct moe_gate *g, struct conf_place place, struct are
     moe_layout_add(&g->buffers, "alarm", 1, 1, MOE_INIT_ZERO, 0);
     moe_layout_add(&g->buffers, "speed", 1, 1, MOE_INIT_ZERO, 0);
     moe_layout_add(&g->buffers, "started", 1, 1, MOE_INIT_ZERO, 0);
+    moe_layout_add(&g->buffers, "steps", 1, 1, MOE_INIT_ZERO, 0);
+    moe_layout_add(&g->buffers, "stride", 1, 1, MOE_INIT_ONE, 0);
+    moe_layout_add(&g->buffers, "traced", 1, 1, MOE_INIT_ZERO, 0);
+    moe_layout_add(&g->buffers, "trace", POINTS, POINT, MOE_INIT_ZERO, 0);
     g->n_stats = STATS;
     return STATUS_OK;
 }
@@ -145,6 +162,26 @@ static float correction(const struct conf *c, float target, float sparsity, floa
     return fminf(fmaxf(error / (float)c->band, -1), 1);
 }
 
+/* The trace keeps at most POINTS steps, evenly spread: when it is full every other goes and the
+ * stride doubles. It is saved with the model: how lambda came where it is can be seen later. */
+static void record(float *b) {
+    float *points = b + TRACE;
+    int step = (int)b[STEPS], n = (int)b[TRACED];
+    b[STEPS] = (float)(step + 1);
+    if (step % (int)b[STRIDE])
+        return;
+    if (n == POINTS) {
+        for (n = 0; n < POINTS / 2; n++)
+            memmove(points + n * POINT, points + 2 * n * POINT, POINT * sizeof *points);
+        b[STRIDE] *= 2;
+    }
+    if (step % (int)b[STRIDE] == 0) {
+        const float point[POINT] = {(float)(step + 1), b[LAMBDA], b[SPARSITY], b[ZERO_ROWS]};
+        memcpy(points + n++ * POINT, point, sizeof point);
+    }
+    b[TRACED] = (float)n;
+}
+
 static void after_step(const struct moe_gate *g, const float *stats, float *buffers) {
     const struct conf *c = g->conf;
     if (stats[ROWS] == 0)
@@ -161,6 +198,7 @@ static void after_step(const struct moe_gate *g, const float *stats, float *buff
     buffers[ALARM] = stats[ACTIVE] == 0 || buffers[ZERO_ROWS] > (float)c->alarm ||
                      buffers[LAMBDA] >= (float)c->lambda_max;
     buffers[STARTED] = 1;
+    record(buffers);
 }
 
 const struct moe_gate_ops moe_gate_relu = {

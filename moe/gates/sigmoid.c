@@ -1,6 +1,7 @@
 /* sigmoid.c: dense weights without competition: w_e = sigmoid(h_e), each expert on its own
  * (Csordas et al., EMNLP 2023; Nguyen et al., ICLR 2024 on its lower variance). Weights do not sum
  * to 1 unless `normalise` says so; all experts run. */
+#include "moe/choice.h"
 #include "moe/router.h"
 #include "moe/vec.h"
 
@@ -11,9 +12,7 @@ struct conf {
 };
 static const struct conf_item items[] = {
     CONF_BOOL(struct conf, normalise, "normalise", "false", "the weights sum to 1"),
-    CONF_FLOAT(struct conf, scale, "scale", "1", 0.001, 1000, NULL,
-               "the weights are multiplied by it"),
-    MOE_ROUTER_ITEMS(struct conf, router), CONF_END};
+    MOE_SCALE_ITEM(struct conf, scale), MOE_ROUTER_ITEMS(struct conf, router), CONF_END};
 
 struct saved {
     struct moe_router router;

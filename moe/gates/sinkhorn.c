@@ -20,7 +20,7 @@ struct conf {
     double tolerance;
 };
 static const struct conf_item items[] = {
-    CONF_INT(struct conf, k, "k", "1", 1, 512, "experts", "experts a row is given"),
+    MOE_K_ITEM(struct conf, k, "1", 1),
     CONF_INT(struct conf, iterations, "iterations", "20", 1, 10000, NULL,
              "most rounds of balancing, in training"),
     CONF_FLOAT(struct conf, tolerance, "tolerance", "1e-4", 0, 1, NULL,

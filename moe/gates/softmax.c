@@ -2,8 +2,8 @@
  * experts in training and renormalises, against polarised gates (Zhao et al., RecSys 2019). All
  * experts run for every row; sparse gates are other files. */
 #include <string.h>
-#include "moe/gate.h"
 #include "moe/linear.h"
+#include "moe/router.h"
 #include "moe/vec.h"
 
 struct conf {
@@ -11,7 +11,7 @@ struct conf {
     double dropout;
 };
 static const struct conf_item items[] = {
-    CONF_BOOL(struct conf, bias, "bias", "true", "the logits have a bias"),
+    MOE_BIAS_ITEM(struct conf, bias),
     CONF_FLOAT(struct conf, dropout, "dropout", "0", 0, 0.9, NULL,
                "share of the gate's weights dropped in training, the rest renormalised"),
     CONF_END};
@@ -44,21 +44,23 @@ static void *bind(const struct moe_gate *g, const struct moe_plan *plan, struct 
     return out;
 }
 
-/* Zeroes weights at random and renormalises; a row that would lose all keeps all. */
+/* Zeroes weights at random and renormalises; a row that would lose all keeps all. One draw from the
+ * pass a row, and of it a stream read twice: to sum, then to scale. */
+static bool kept(uint64_t *bits, double rate) {
+    *bits = *bits * 6364136223846793005ull + 1442695040888963407ull;
+    return (double)(*bits >> 33) * 0x1p-31 >= rate;
+}
 static void drop(struct moe_route *r, double rate, struct rng *rng) {
     int n = r->n_experts;
     for (int row = 0; row < r->n_rows; row++) {
         float *w = r->w + (size_t)row * (size_t)n, sum = 0;
-        uint64_t keep = 0, bits = rng_u64(rng);
-        for (int e = 0; e < n; e++) {
-            bits = bits * 6364136223846793005ull + 1442695040888963407ull;
-            if ((double)(bits >> 33) * 0x1p-31 >= rate)
-                keep |= 1ull << (e & 63), sum += w[e];
-        }
+        uint64_t bits = rng_u64(rng), again = bits;
+        for (int e = 0; e < n; e++)
+            sum += kept(&bits, rate) ? w[e] : 0;
         if (sum < 1e-6f)
             continue;
         for (int e = 0; e < n; e++)
-            w[e] = keep >> (e & 63) & 1 ? w[e] / sum : 0;
+            w[e] = kept(&again, rate) ? w[e] / sum : 0;
     }
 }
 

@@ -8,12 +8,10 @@ struct conf {
     struct moe_mix_gate g;
 };
 static const struct conf_item items[] = {
-    CONF_INT(struct conf, g.mix.k, "k", "2", 1, 512, "experts", "experts a row is given"),
-    CONF_ENUM(struct conf, g.mix.order, "order", "softmax_topk", "softmax_topk|topk_softmax",
-              "softmax over all experts and then the choice, or over the chosen only"),
-    CONF_BOOL(struct conf, g.mix.renormalise, "renormalise", "true", "the chosen weights sum to 1"),
-    CONF_FLOAT(struct conf, g.mix.scale, "scale", "1", 0.001, 1000, NULL,
-               "the weights are multiplied by it"),
+    MOE_K_ITEM(struct conf, g.mix.k, "2", 1),
+    MOE_ORDER_ITEM(struct conf, g.mix.order),
+    MOE_RENORMALISE_ITEM(struct conf, g.mix.renormalise, "true"),
+    MOE_SCALE_ITEM(struct conf, g.mix.scale),
     MOE_GROUPS_ITEMS(struct conf, g.mix.groups),
     MOE_CAPACITY_ITEMS(struct conf, g.mix.capacity),
     MOE_LOAD_ITEMS(struct conf, g.mix.load, "0.01"),

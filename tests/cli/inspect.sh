@@ -59,6 +59,17 @@ json "$out" 'all(abs(sum(s["weight"] for s in r["segments"] if (s["gate"], s["va
 want 0 "${look[@]}"
 grep -q "^follows" "$out" || complain "the text is not what it was"
 
+# a ReLU gate's controller: its trace is told by train and kept in the model; nothing is dead
+want 0 "${train[@]}" --model "$tmp/relu.st" --json --set train.batch_rows=32 --set train.epochs=12 \
+    --set "model.layers=[{kind: mmoe, experts: 8, expert: {kind: mlp, hidden: [8], out: 4}, gate: {kind: relu, k: 2}}]"
+json "$out" 'len(r["relu_trace"]) >= 2 * 32 and r["gate_alarms"] == []'
+json "$out" 'all(abs(x["sparsity"] - 0.75) < 0.05 for x in r["relu_trace"] if x["step"] > 600)'
+json "$out" 'max(x["lambda"] for x in r["relu_trace"]) > 1e-5 and min(x["lambda"] for x in r["relu_trace"]) < 1e-7'
+want 0 "$moerank" inspect "$tmp/relu.st" --data "$tmp/rows.csv" --quiet --json --html "$tmp/relu.html"
+json "$out" 'all(0.9 < g["active"] < 3.1 and g["zero_rows"] < 0.3 and g["dead"] < 7 for g in r["gates"])'
+json "$out" '{x["state"] for x in r["gate_state"]} >= {"lambda", "sparsity", "zero_rows", "alarm"}'
+grep -q "Controllers of ReLU gates" "$tmp/relu.html" || complain "no curve of the controller"
+
 want 2 "${look[@]}" --segment nonsense
 grep -q "no such input" "$err" || complain "the unknown segment is not named"
 want 2 "${look[@]}" --row 4000

@@ -105,6 +105,34 @@ static void test_expert_dropout(void) {
     }
 }
 
+/* Beyond 64 experts each still has a draw of its own: those 64 apart do not go together, and a
+ * row's weights still sum to one. */
+static void test_dropout_of_many_experts(void) {
+    enum { MANY = 150 };
+    struct lab_size many = {3, 4, MANY, 8, 256};
+    struct lab l;
+    if (CHECK_OK(lab_open(&l, "softmax", "{\"dropout\":0.5}", many, 5))) {
+        int same = 0, pairs = 0, zeros = 0;
+        lab_loss(&l, true);
+        for (int r = 0; r < many.n_rows; r++) {
+            const float *w = l.route.w + r * MANY;
+            double sum = 0;
+            for (int e = 0; e < MANY; e++) {
+                sum += (double)w[e];
+                zeros += w[e] == 0;
+                if (e + 64 < MANY) {
+                    same += (w[e] == 0) == (w[e + 64] == 0);
+                    pairs++;
+                }
+            }
+            CU_ASSERT_DOUBLE_EQUAL(sum, 1, 1e-5);
+        }
+        CU_ASSERT(fabs((double)same / pairs - 0.5) < 0.03);
+        CU_ASSERT(fabs((double)zeros / (many.n_rows * MANY) - 0.5) < 0.02);
+    }
+    lab_close(&l);
+}
+
 /* Jitter multiplies, by U(1 - j, 1 + j), once an element. */
 static void test_jitter_multiplies_inputs(void) {
     struct lab_size one = {0, 1, 2, 4, 256};
@@ -455,9 +483,9 @@ static void test_blends_see_the_query_only(void) {
 }
 
 SUITE("moe_gate_kinds", TEST(test_orders_of_softmax_and_choice), TEST(test_group_limits),
-      TEST(test_expert_dropout), TEST(test_jitter_multiplies_inputs),
-      TEST(test_cosine_sees_angles_only), TEST(test_hash_is_balanced),
-      TEST(test_hash_buckets_even_out_unequal_ids), TEST(test_segments), TEST(test_base_assignment),
-      TEST(test_balanced_in_training_only), TEST(test_expert_choice_fills_experts),
-      TEST(test_dselectk_settles_on_k), TEST(test_slots_are_mixtures),
-      TEST(test_blends_see_the_query_only))
+      TEST(test_expert_dropout), TEST(test_dropout_of_many_experts),
+      TEST(test_jitter_multiplies_inputs), TEST(test_cosine_sees_angles_only),
+      TEST(test_hash_is_balanced), TEST(test_hash_buckets_even_out_unequal_ids),
+      TEST(test_segments), TEST(test_base_assignment), TEST(test_balanced_in_training_only),
+      TEST(test_expert_choice_fills_experts), TEST(test_dselectk_settles_on_k),
+      TEST(test_slots_are_mixtures), TEST(test_blends_see_the_query_only))

@@ -84,6 +84,7 @@ static struct trace train(struct lab *l, const struct task *t, int steps, float 
     }
     for (int e = 0; e < N; e++)
         out.dead_experts += used[e] == 0;
+    CU_ASSERT(out.dead_experts < N && lab_field(l, "sparsity")[0] < 1); /* no dead layer */
     return out;
 }
 static void print_trace(const char *what, const struct trace *t) {
@@ -202,6 +203,35 @@ static void test_controller_looks_ahead(void) {
     lab_close(&l);
 }
 
+/* The trace: all steps while they fit, then every other, every fourth, ...; the last point is near
+ * the end, and each says what the buffers said at its step. */
+static void test_trace_of_lambda(void) {
+    struct lab l;
+    if (CHECK_OK(lab_open(&l, "relu", "{\"k\":4,\"lambda\":1e-4,\"band\":0,\"look_ahead\":0}", size,
+                          5))) {
+        const float *trace = lab_field(&l, "trace"), *traced = lab_field(&l, "traced");
+        float lambda[1001], sparsity[1001];
+        for (int step = 1; step <= 1000; step++) {
+            step_with(&l, (float)(100 * (2 + step % 5)), 100, (float)(step % 7));
+            lambda[step] = lab_field(&l, "lambda")[0];
+            sparsity[step] = lab_field(&l, "sparsity")[0];
+            CU_ASSERT(traced[0] <= 64);
+            if (step <= 64)
+                CU_ASSERT(traced[0] == (float)step);
+            float stride = lab_field(&l, "stride")[0];
+            for (int i = 0; i < (int)traced[0]; i++) {
+                int at = (int)trace[4 * i];
+                CU_ASSERT(trace[4 * i] == (float)i * stride + 1);
+                CU_ASSERT(trace[4 * i + 1] == lambda[at] && trace[4 * i + 2] == sparsity[at]);
+                CU_ASSERT(trace[4 * i + 3] == (float)(at % 7) / 100);
+            }
+            CU_ASSERT((float)step - trace[4 * ((int)traced[0] - 1)] < stride);
+        }
+        CU_ASSERT(traced[0] > 32 && lab_field(&l, "stride")[0] == 16);
+    }
+    lab_close(&l);
+}
+
 static void test_statistics_and_penalty(void) {
     struct lab l;
     if (CHECK_OK(lab_open(&l, "relu", "{\"k\":4,\"lambda\":0.5}", size, 5))) {
@@ -231,4 +261,5 @@ static void test_statistics_and_penalty(void) {
 
 SUITE("moe_gate_relu", TEST(test_sparsity_settles_at_its_target),
       TEST(test_without_bias_the_alarm_is_raised), TEST(test_controller_arithmetic),
-      TEST(test_controller_looks_ahead), TEST(test_statistics_and_penalty))
+      TEST(test_controller_looks_ahead), TEST(test_trace_of_lambda),
+      TEST(test_statistics_and_penalty))

@@ -137,6 +137,16 @@ struct world {
 };
 static const char *const tasks[] = {"a", "b"};
 
+static void bind_level(struct world *w) {
+    struct moe_plan plan = {ROWS, GROUPS, true};
+    struct moe_work work = {0};
+    heap_free(w->memory);
+    moe_level_bind(w->l, &plan, &work);
+    w->memory = heap_alloc_aligned(work.used * sizeof(float));
+    work = (struct moe_work){.base = w->memory};
+    w->s = moe_level_bind(w->l, &plan, &work);
+}
+
 static void open(struct world *w, const struct moe_gate_ops *ops, int shared, int own) {
     struct rng rng;
     struct node *map;
@@ -167,12 +177,7 @@ static void open(struct world *w, const struct moe_gate_ops *ops, int shared, in
     w->l = &w->build.levels[0];
     moe_params_place(&w->params);
     moe_params_init(&w->params, 3);
-    struct moe_plan plan = {ROWS, GROUPS, true};
-    struct moe_work work = {0};
-    moe_level_bind(w->l, &plan, &work);
-    w->memory = heap_alloc_aligned(work.used * sizeof(float));
-    work = (struct moe_work){.base = w->memory};
-    w->s = moe_level_bind(w->l, &plan, &work);
+    bind_level(w);
     w->g = heap_alloc_aligned(moe_params_floats(&w->params) * sizeof(float));
     for (int i = 0; i < GROUPS * DQ; i++)
         w->q[i] = (float)rng_normal(&rng);
@@ -326,6 +331,35 @@ static void test_sparse_equals_dense(void) {
     close(&w);
 }
 
+/* A sparse and a dense gate on the same experts, which then run on all rows: the sparse one is told
+ * of no gradient where it gave no weight. */
+static int told, untold;
+static void spy_backward(const struct moe_gate *g, const struct moe_gate_io *io,
+                         const struct moe_rows *x, struct moe_pass *pass, const struct moe_route *r,
+                         struct moe_route *d, float *dw, float *stats,
+                         const struct moe_rows_grad *dx) {
+    for (int i = 0; (g->flags & MOE_GATE_SPARSE) && i < x->n_rows * g->n_experts; i++) {
+        told += r->w[i] == 0 && d->w[i] != 0;
+        untold += r->w[i] == 0;
+    }
+    relu_backward(g, io, x, pass, r, d, dw, stats, dx);
+}
+static void test_sparse_beside_dense(void) {
+    struct moe_gate_ops spied = sparse_gate;
+    struct world w;
+    spied.backward = spy_backward;
+    open(&w, &spied, 4, 0);
+    w.l->gates[1].gate.flags &= ~(unsigned)MOE_GATE_SPARSE;
+    bind_level(&w);
+    told = untold = 0;
+    loss(&w, 0, 1);
+    CU_ASSERT(untold > ROWS / 2 && told == 0);
+    for (int t = 0; t < w.params.n; t++)
+        CU_ASSERT(check(&w, w.params.v + w.params.t[t].at, w.g + w.params.t[t].at,
+                        (size_t)w.params.t[t].copies * w.params.t[t].stride, 0) < 3e-3);
+    close(&w);
+}
+
 /* A blend with weight 1 on one expert is that expert, row for row. */
 static void unit_forward(const struct moe_gate *g, const struct moe_gate_io *io,
                          const struct moe_rows *x, struct moe_pass *pass, struct moe_route *r) {
@@ -350,4 +384,4 @@ static void test_merge_of_one(void) {
 }
 
 SUITE("moe_route", TEST(test_weights_sparse), TEST(test_slots), TEST(test_merge),
-      TEST(test_sparse_equals_dense), TEST(test_merge_of_one))
+      TEST(test_sparse_equals_dense), TEST(test_sparse_beside_dense), TEST(test_merge_of_one))
