@@ -26,7 +26,7 @@ static const char *expert_settings(const char *kind) {
     if (strcmp(kind, "home") == 0)
         return ",\"hidden\":[8],\"out\":16,\"feature_rank\":2";
     if (strcmp(kind, "cross") == 0)
-        return ",\"rank\":3,\"out\":4,\"act\":\"silu\"";
+        return ",\"rank\":2,\"out\":4,\"act\":\"silu\"";
     return "";
 }
 
@@ -87,7 +87,8 @@ static int unlucky, checked;
 static void check_gradient(struct fixture *f, const struct moe_gate_ops *g, const char *what,
                            float dropout) {
     char worst[128] = "";
-    double tolerance = g->flags & MOE_GATE_SPARSE ? 3e-2 : 3e-3;
+    double tolerance = 3e-3;
+    (void)g;
     double error = fix_gradient_error(f, dropout, 5e-3, worst);
     checked++;
     if (error == FIX_UNDECIDED) {
@@ -117,6 +118,23 @@ static void gradients_of(void (*run)(struct fixture *f, const struct moe_gate_op
 static void test_gradients(void) { gradients_of(gradient, 4, 24, 3); }
 static void test_gradients_with_dropout(void) { gradients_of(gradient_dropout, 3, 20, 2); }
 static void test_one_of_everything(void) { gradients_of(gradient, 1, 1, 1); }
+
+/* GShard's second expert, dropped at random, still renormalises the first: where the second and the
+ * third of such a row change places the loss has a kink that no choice shows. Seed 3 stands within
+ * 0.002 of one, and the check, which once called it an error of 7 %, must see what it is. */
+static void test_a_kink_is_no_error(void) {
+    struct fixture f = {0};
+    char text[2048], worst[128] = "", *at;
+    spec(text, sizeof text, shapes[0], "gshard", "cross");
+    at = strstr(text, "silu");
+    memcpy(at, "relu", 4);
+    fix_batch(&f, 3, 20, 2, 3);
+    if (CHECK_OK(fix_open(&f, text, 2, 11))) {
+        double error = fix_gradient_error(&f, 0.3f, 5e-3, worst);
+        CU_ASSERT(error == FIX_UNDECIDED || (error >= 0 && error < 3e-3));
+    }
+    fix_close(&f);
+}
 
 /* The negative control: a softmax gate whose backward pass is 5 % off must be found. */
 static void wrong_backward(const struct moe_gate *g, const struct moe_gate_io *io,
@@ -275,5 +293,5 @@ static void test_folded_gradients(void) {
 
 SUITE("moe_gradients", TEST(test_folded_columns), TEST(test_folded_gradients), TEST(test_gradients),
       TEST(test_gradients_with_dropout), TEST(test_one_of_everything),
-      TEST(test_the_check_can_fail), TEST(test_rows_are_independent),
+      TEST(test_a_kink_is_no_error), TEST(test_the_check_can_fail), TEST(test_rows_are_independent),
       TEST(test_same_seed_same_result), TEST(test_nothing_starts_dead))
