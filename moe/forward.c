@@ -49,6 +49,8 @@ static struct moe_run bind(const struct moe_model *m, const struct moe_plan *ask
         r.tower_din = moe_work_take(work, rows * (size_t)m->levels[m->n_levels - 1].out);
         r.dlogits = moe_work_take(work, rows * T);
     }
+    if (train && m->position.n)
+        r.position = moe_position_bind(m, plan, work);
     return r;
 }
 
@@ -143,6 +145,8 @@ void moe_forward(const struct moe_model *m, const float *v, const struct moe_bat
     for (int i = 0; i < m->n_levels; i++)
         moe_level_forward(&m->levels[i], &n, x, i ? r->levels[i - 1] : NULL, r->levels[i], pass);
     towers_forward(m, &n, r, pass);
+    if (r->position)
+        moe_position_forward(m, &n, b, r->position, pass, r->logits);
     moe_gemm_set_exact(was);
 }
 
@@ -161,6 +165,8 @@ void moe_backward(const struct moe_model *m, const struct moe_numbers *n, const 
     clear_grads(m, r);
     if (m->cross.n)
         dx = moe_cross_grad(&m->cross, r->cross, r->x.n_rows);
+    if (r->position)
+        moe_position_backward(m, n, b->n_rows, r->position, pass, r->dlogits);
     towers_backward(m, n, r, pass);
     for (int i = m->n_levels - 1; i >= 0; i--)
         moe_level_backward(&m->levels[i], n, x, i ? r->levels[i - 1] : NULL, r->levels[i], pass,

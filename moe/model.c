@@ -44,7 +44,7 @@ static const struct conf_item body_items[] = {
     CONF_ENUM(struct body_conf, calibrate, "calibrate", "none", "none|temperature|platt|isotonic|platt_all",
               "map of each task's logit, fitted on the validation rows after training"),
     CONF_END};
-static const char *const body_also[] = {"numbers", "layers", "tower", NULL};
+static const char *const body_also[] = {"numbers", "layers", "tower", "position", NULL};
 
 enum status moe_spec_numbers(const struct node *spec, const char *file,
                              struct moe_numbers_conf *out, struct arena *a) {
@@ -270,6 +270,7 @@ static enum status build(struct moe_model *m, struct moe_build *b, const struct 
     conf_write_json(numbers_items, &numbers, &j);
     json_object_end(&j);
     TRY(read_body(m, b, spec));
+    TRY(moe_position_declare(m, b, spec));
     TRY(read_layers(b, spec));
     TRY(read_towers(m, b, spec));
     json_object_end(&j);
@@ -344,6 +345,8 @@ enum status moe_model_build(const struct node *spec, const char *file,
     enum status status = copy_inputs(m, inputs, file);
     if (status == STATUS_OK)
         status = copy_tasks(m, tasks, n_tasks, file);
+    if (status == STATUS_OK)
+        status = moe_position_take(m, spec, file);
     if (status == STATUS_OK) {
         *b = (struct moe_build){.a = &m->arena,
                                 .params = &m->params,

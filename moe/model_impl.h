@@ -15,6 +15,7 @@
 #include "moe/mlp.h"
 #include "moe/model.h"
 #include "moe/params.h"
+#include "moe/position.h"
 
 enum { MOE_QUERY, MOE_CAND, MOE_SIDES };
 
@@ -57,6 +58,7 @@ struct moe_model {
     int n_levels;
     int calibrate;            /* enum moe_calibrate: what is fitted after training */
     int calibrate_tensor;     /* isotonic: [n_tasks x (n, x[], logit[])]; -1: none */
+    struct moe_position position;
     struct moe_tower *towers; /* [n_tasks]; logit_t = tower_t(module) + wide_t */
     int wide_tensor; /* -1: none; W [(dq + dc) x n_tasks], b [1 x n_tasks] over x before cross */
     size_t n_stats;  /* of all gates */
@@ -79,6 +81,7 @@ struct moe_run {
     struct moe_rows crossed;
     struct moe_level_state **levels;
     struct moe_mlp_saved **towers;
+    struct moe_position_state *position; /* training, if there is such a tower */
     float *wide_qy, *wide_qdy, *wide, *dwide; /* [.. x n_tasks] */
     float *tower_out, *tower_dout;            /* [n_tasks][rows] */
     float *tower_din;                         /* [rows x out of the last level] of one task */
