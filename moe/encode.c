@@ -140,16 +140,22 @@ static int bin_of(const struct moe_encode_column *c, float x) {
     return bin;
 }
 
+/* How much of its bin lies below x. */
+static float share_of(const struct moe_encode_column *c, float x, int bin) {
+    int edges = (int)c->n_edges;
+    float from = bin ? c->edges[bin - 1] : c->low, to = bin < edges ? c->edges[bin] : c->high;
+    float share = to > from ? clipped((x - from) / (to - from), 1) : 1;
+    return share < 0 ? 0 : share;
+}
 static void put_ple(const struct moe_encode_column *c, float x, float *ple) {
     int edges = (int)c->n_edges, bin = bin_of(c, x);
     for (int i = 0; i <= edges; i++)
         ple[i] = i < bin;
-    float from = bin ? c->edges[bin - 1] : c->low, to = bin < edges ? c->edges[bin] : c->high;
-    ple[bin] = to > from ? clipped((x - from) / (to - from), 1) : 1;
-    ple[bin] = ple[bin] < 0 ? 0 : ple[bin];
+    ple[bin] = share_of(c, x, bin);
 }
 
-static void put_row(const struct moe_encode *e, const float *x, float *out, bool hot) {
+/* value and log */
+static void put_plain(const struct moe_encode *e, const float *x, float *out) {
     int n = e->columns, at = 0;
     if (e->kinds & MOE_ENC_VALUE) {
         for (int c = 0; c < n; c++)
@@ -165,6 +171,10 @@ static void put_row(const struct moe_encode *e, const float *x, float *out, bool
                     ? clipped((signed_log(x[c]) - e->column[c].log_mean) * e->column[c].log_scale,
                               e->clip)
                     : 0;
+}
+static void put_row(const struct moe_encode *e, const float *x, float *out, bool hot) {
+    int n = e->columns;
+    put_plain(e, x, out);
     for (int c = 0; c < n; c++) {
         bool known = isfinite(x[c]);
         size_t bins = (size_t)e->column[c].n_edges + 1;
@@ -197,4 +207,38 @@ void moe_encode_rows_cold(const struct moe_encode *e, const float *rows, int n, 
                           int ld) {
     for (int r = 0; r < n; r++)
         put_row(e, rows + (size_t)r * (size_t)e->columns, out + (size_t)r * (size_t)ld, false);
+}
+
+void moe_encode_rows_plain(const struct moe_encode *e, const float *rows, int n, float *out,
+                           int ld) {
+    for (int r = 0; r < n; r++)
+        put_plain(e, rows + (size_t)r * (size_t)e->columns, out + (size_t)r * (size_t)ld);
+}
+
+int moe_encode_ple_from(const struct moe_encode *e) {
+    return (e->kinds & MOE_ENC_VALUE ? e->columns : 0) + (e->kinds & MOE_ENC_LOG ? e->columns : 0);
+}
+
+int moe_encode_ple_columns(const struct moe_encode *e) {
+    int k = 0;
+    for (int c = 0; c < e->columns && e->kinds & MOE_ENC_PLE; c++)
+        k += e->at_ple[c] >= 0 || e->at_missing[c] >= 0;
+    return k;
+}
+
+bool moe_encode_ple(const struct moe_encode *e, const float *row, int c,
+                    struct moe_encode_short *out) {
+    const bool known = isfinite(row[c]), ple = e->at_ple[c] >= 0, bit = e->at_missing[c] >= 0;
+    if (!(e->kinds & MOE_ENC_PLE) || (!ple && !bit))
+        return false;
+    *out = (struct moe_encode_short){.below = -1, .output = ple ? e->at_ple[c] : e->at_missing[c]};
+    if (known && ple) {
+        out->below = bin_of(&e->column[c], row[c]);
+        out->output += out->below;
+        out->share = share_of(&e->column[c], row[c], out->below);
+    } else if (!known && bit) {
+        out->output = e->at_missing[c];
+        out->share = 1;
+    }
+    return true;
 }

@@ -10,6 +10,7 @@
  * others. Quantile edges are taken over all values and over the values other than the commonest,
  * since many columns are mostly zero. */
 #pragma once
+#include <stdbool.h>
 #include <stdint.h>
 #include "moe/params.h"
 #include "moe/rows.h"
@@ -49,3 +50,17 @@ void moe_encode_bins(const struct moe_encode *e, const float *row, int *bins);
 void moe_encode_rows(const struct moe_encode *e, const float *rows, int n, float *out, int ld);
 /* The same without the one-hots, which are not written. */
 void moe_encode_rows_cold(const struct moe_encode *e, const float *rows, int n, float *out, int ld);
+/* The same with value and log alone, outputs [0, moe_encode_ple_from). With ple these are followed
+ * by the piecewise and missing ones, which stand together. */
+void moe_encode_rows_plain(const struct moe_encode *e, const float *rows, int n, float *out,
+                           int ld);
+int moe_encode_ple_from(const struct moe_encode *e);
+/* Column c's ple and missing outputs of a row in short: `below` bins of ple are 1 (-1: no ple, or
+ * no number), and `output` is `share`; all others are 0. False when the column has neither. */
+struct moe_encode_short {
+    int below, output;
+    float share;
+};
+bool moe_encode_ple(const struct moe_encode *e, const float *row, int c,
+                    struct moe_encode_short *out);
+int moe_encode_ple_columns(const struct moe_encode *e); /* that have either; 0 without ple */

@@ -18,6 +18,14 @@ static void fields_of(const struct moe_model *m, int side, struct moe_fold_part 
         p->field[n++] = (struct moe_fold_field){.col = e->at_quantile[c], .rows = bins, .at = at};
         at += bins;
     }
+    for (int c = 0; c < e->columns && p->n_shares; c++) {
+        int bins = (int)e->column[c].n_edges + 1;
+        if (e->at_ple[c] < 0)
+            continue;
+        p->field[n++] = (struct moe_fold_field){
+            .col = e->at_ple[c], .dim = MOE_FOLD_SUMS, .rows = bins, .at = at};
+        at += bins;
+    }
     for (int i = s->n - m->fold_inputs[side]; i < s->n; i++) {
         int rows = (int)m->inputs.tables[s->input[i].table].rows;
         p->field[n++] = (struct moe_fold_field){
@@ -27,11 +35,20 @@ static void fields_of(const struct moe_model *m, int side, struct moe_fold_part 
     p->p_rows = at + 1;
 }
 
+static int ple_fields(const struct moe_encode *e) {
+    int n = 0;
+    for (int c = 0; c < e->columns; c++)
+        n += e->at_ple[c] >= 0;
+    return n;
+}
+
 static struct moe_fold_part part_of(const struct moe_model *m, int side) {
     const struct moe_embed_side *s = &m->embed[side];
-    int k = m->fold_inputs[side];
-    return (struct moe_fold_part){.n = m->encode[side].n_hot + k,
-                                  .hot_from = m->encode[side].hot_from,
+    const struct moe_encode *e = &m->encode[side];
+    int k = m->fold_inputs[side], shares = moe_encode_ple_columns(e);
+    return (struct moe_fold_part){.n = e->n_hot + ple_fields(e) + k,
+                                  .n_shares = shares,
+                                  .hot_from = shares ? moe_encode_ple_from(e) : e->hot_from,
                                   .hot_to = m->encode[side].width,
                                   .from = k ? s->input[s->n - k].at : m->part[side],
                                   .p_rows = 1};
@@ -47,7 +64,7 @@ static size_t table_floats(const struct moe_model *m, int side) {
 }
 static int p_rows(const struct moe_model *m, int side) {
     const struct moe_embed_side *s = &m->embed[side];
-    int n = 1 + m->encode[side].width - m->encode[side].hot_from;
+    int n = 1 + m->encode[side].width;
     for (int i = s->n - m->fold_inputs[side]; i < s->n; i++)
         n += (int)m->inputs.tables[s->input[i].table].rows;
     return n;
@@ -60,20 +77,22 @@ void moe_inputs_bind(const struct moe_model *m, struct moe_plan *plan, struct mo
         struct moe_fold_part p = part_of(m, side);
         size_t rows = (size_t)(side == MOE_QUERY ? plan->groups_max : plan->rows_max);
         p.field = moe_work_take_bytes(work, (size_t)p.n * sizeof *p.field);
-        r->fold_index[side] = moe_work_take_int(work, rows * (size_t)p.n);
+        r->fold_index[side] = moe_work_take_int(work, rows * (size_t)moe_fold_stride(&p));
         r->dtable_floats += table_floats(m, side);
         most = p_rows(m, side) > most ? p_rows(m, side) : most;
         if (p.field)
             fields_of(m, side, &p);
         r->fold.part[side] = p;
     }
-    plan->fold_fields = r->fold.part[MOE_CAND].n;
+    plan->fold_fields = moe_fold_stride(&r->fold.part[MOE_CAND]);
     r->fold.p = moe_work_take(work, (size_t)most * MOE_FOLD_BLOCK);
     r->dtables = plan->training ? moe_work_take(work, r->dtable_floats) : NULL;
     float *d = r->dtables;
     for (int side = 0; side < MOE_SIDES && d; side++)
         for (int f = 0; f < r->fold.part[side].n; f++) {
             struct moe_fold_field *x = &r->fold.part[side].field[f];
+            if (x->dim <= 0)
+                continue;
             x->dtable = d;
             d += (size_t)x->rows * (size_t)x->dim;
         }
@@ -85,32 +104,54 @@ void moe_inputs_bind(const struct moe_model *m, struct moe_plan *plan, struct mo
 /* Products of the whole tables and additions against plain products, in multiply-adds per column.
  */
 static bool worth(const struct moe_fold_part *p, int rows) {
-    double plain = 0, folded = 2.0 * p->n * rows;
+    double plain = 0, folded = 2.0 * (p->n + 2 * p->n_shares) * rows;
     for (int f = 0; f < p->n; f++) {
         const struct moe_fold_field *x = &p->field[f];
-        plain += (double)(x->dim ? x->dim : x->rows) * rows;
-        folded += (double)x->rows * (x->dim ? x->dim : 2);
+        plain += (double)(x->dim > 0 ? x->dim : x->rows) * rows;
+        folded += (double)x->rows * (x->dim > 0 ? x->dim : 2);
     }
     return folded < 0.7 * plain;
+}
+
+/* One row's piecewise numbers: entries of the running sums, fields [hot, ..) of the part, then the
+ * columns that have a share, then the shares. */
+static void index_ple(const struct moe_encode *e, const float *row, const struct moe_fold_part *p,
+                      int hot, int *at) {
+    int field = hot, k = p->n;
+    for (int c = 0; c < e->columns; c++) {
+        struct moe_encode_short x;
+        if (!moe_encode_ple(e, row, c, &x))
+            continue;
+        if (e->at_ple[c] >= 0) {
+            at[field] = x.below < 0 ? p->p_rows - 1 : p->field[field].at + x.below;
+            field++;
+        }
+        at[k] = x.output;
+        memcpy(&at[k + p->n_shares], &x.share, sizeof x.share);
+        k++;
+    }
 }
 
 static void index_rows(const struct moe_model *m, int side, const float *v, const float *numbers,
                        const uint32_t *ids, int n, struct moe_fold_part *p, int *index) {
     const struct moe_encode *e = &m->encode[side];
     const struct moe_embed_side *s = &m->embed[side];
-    int hot = e->n_hot, k = m->fold_inputs[side], absent = p->p_rows - 1;
+    int hot = e->n_hot, k = m->fold_inputs[side], absent = p->p_rows - 1, tables = p->n - k;
     for (int i = 0; i < k; i++)
-        p->field[hot + i].table = v + m->params.t[m->table_tensor[s->input[s->n - k + i].table]].at;
+        p->field[tables + i].table =
+            v + m->params.t[m->table_tensor[s->input[s->n - k + i].table]].at;
     for (int r = 0; r < n; r++) {
-        int *at = index + (size_t)r * (size_t)p->n;
+        int *at = index + (size_t)r * (size_t)moe_fold_stride(p);
+        if (p->n_shares)
+            index_ple(e, numbers + (size_t)r * (size_t)e->columns, p, hot, at);
         if (hot)
             moe_encode_bins(e, numbers + (size_t)r * (size_t)e->columns, at);
         for (int i = 0; i < hot; i++)
             at[i] = at[i] < 0 ? absent : p->field[i].at + at[i];
         for (int i = 0; i < k; i++) {
-            const struct moe_fold_field *f = &p->field[hot + i];
+            const struct moe_fold_field *f = &p->field[tables + i];
             uint32_t id = ids[(size_t)r * (size_t)s->slots + (size_t)s->input[s->n - k + i].slot];
-            at[hot + i] = id ? f->at + (int)moe_embed_row(id, (uint32_t)f->rows) : absent;
+            at[tables + i] = id ? f->at + (int)moe_embed_row(id, (uint32_t)f->rows) : absent;
         }
     }
 }
@@ -119,12 +160,17 @@ static void index_rows(const struct moe_model *m, int side, const float *v, cons
 static bool fill(const struct moe_model *m, int side, const float *v, const float *numbers,
                  const uint32_t *ids, int n, struct moe_run *r, bool fold, float *x) {
     struct moe_embed_side s = m->embed[side];
-    fold = fold && r->fold.part[side].n && (r->plan.fold > 0 || worth(&r->fold.part[side], n));
+    const struct moe_fold_part *part = &r->fold.part[side];
+    fold =
+        fold && (part->n || part->n_shares) && (r->plan.fold > 0 || worth(&r->fold.part[side], n));
     if (fold)
         index_rows(m, side, v, numbers, ids, n, &r->fold.part[side], r->fold_index[side]);
     if (fold && !m->write_out) {
         s.n -= m->fold_inputs[side];
-        moe_encode_rows_cold(&m->encode[side], numbers, n, x, m->part[side]);
+        if (part->n_shares)
+            moe_encode_rows_plain(&m->encode[side], numbers, n, x, m->part[side]);
+        else
+            moe_encode_rows_cold(&m->encode[side], numbers, n, x, m->part[side]);
     } else {
         moe_encode_rows(&m->encode[side], numbers, n, x, m->part[side]);
     }
@@ -191,13 +237,13 @@ static void side_backward(const struct moe_model *m, int side, const uint32_t *i
                           const struct moe_run *r, const float *dx, struct moe_embed_grad *embed) {
     struct moe_embed_side s = m->embed[side];
     bool folded = side == MOE_QUERY ? r->x.fold_q != NULL : r->x.fold_c != NULL;
-    int k = m->fold_inputs[side], hot = m->encode[side].n_hot;
+    int k = m->fold_inputs[side], tables = r->fold.part[side].n - k;
     if (folded && !m->write_out)
         s.n -= k;
     moe_embed_backward(&s, ids, n, dx, m->part[side], embed);
     for (int i = 0; folded && i < k; i++) {
         const struct moe_embed_input *in = &m->embed[side].input[m->embed[side].n - k + i];
-        moe_embed_backward_table(in, ids, s.slots, n, r->fold.part[side].field[hot + i].dtable,
+        moe_embed_backward_table(in, ids, s.slots, n, r->fold.part[side].field[tables + i].dtable,
                                  &embed[in->table]);
     }
 }

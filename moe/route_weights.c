@@ -98,7 +98,7 @@ static struct moe_rows rows_of(const struct moe_route_pass *p, int e) {
         p->s->group[i] = all->group[x->row[i]];
     }
     if (all->fold_c) {
-        size_t n = (size_t)all->fold->part[1].n;
+        size_t n = (size_t)moe_fold_stride(&all->fold->part[1]);
         some.fold_c = p->s->fold;
         for (int i = 0; i < x->n; i++)
             memcpy(p->s->fold + (size_t)i * n, all->fold_c + (size_t)x->row[i] * n,
