@@ -152,7 +152,7 @@ static void test_hostile_headers(void) {
     "\\\"cand_slots\\\":0,\\\"ids\\\":[{\\\"name\\\":\\\"i\\\",\\\"query\\\":true,\\\"slot\\\":0,"    \
     "\\\"n_slots\\\":1,\\\"table\\\":0}],\\\"tables\\\":[{\\\"name\\\":\\\"t\\\",\\\"rows\\\":"       \
     "1000000000,\\\"dim\\\":4096}]}\",\"spec\":\"" spec "\"},"                                        \
-    "\"encode.query\":{\"dtype\":\"F32\",\"shape\":[0,135],\"data_offsets\":[0,0]},"                   \
+    "\"encode.query\":{\"dtype\":\"F32\",\"shape\":[0,135],\"data_offsets\":[0,0]},"                  \
     "\"encode.cand\":{\"dtype\":\"F32\",\"shape\":[0,135],\"data_offsets\":[0,0]}}"
     CHECK_FAILS(load_header(M("{}"), 0), STATUS_DATA_LOSS, "numbers, more than");
     CHECK_FAILS(load_header(M("{\\\"layers\\\":[{\\\"kind\\\":\\\"mmoe\\\",\\\"experts\\\":256,"
