@@ -2,6 +2,7 @@
  * their weights. Deliberately no conversion of models between plans: a column that is missing or
  * means something else would rank quietly and wrongly. */
 #include <assert.h>
+#include <stdio.h>
 #include "base/heap.h"
 #include "base/log.h"
 #include "base/metric.h"
@@ -178,6 +179,9 @@ static enum status fill(struct rk_bundle *b, const struct rk_config *c) {
     b->rows_max = (int)(c->grpc.items_max > pool ? c->grpc.items_max : pool);
     struct moe_scorer_conf conf = {.rows_max = b->rows_max, .cache_bytes = cache_bytes(b->plan, c)};
     TRY(precision_of(b->model, c, &conf.precision));
+    const bool plain = conf.precision == MOE_FP32;
+    snprintf(b->version, sizeof b->version, "%s%s%s", moe_model_version(b->model), plain ? "" : "-",
+             plain ? "" : moe_precision_word(conf.precision));
     return moe_scorer_new(b->model, &conf, &b->scorer);
 }
 

@@ -120,7 +120,7 @@ static enum status rank_with(const struct call *c, const struct rk_bundle *b,
     int64_t now_us = request->now_us;
     rk_lap(&c->w->rank, METRIC_CPU_DECODE);
     if (cached)
-        key = rk_cache_key(c->w->cache, c->a, &c->w->scratch, moe_model_version(b->model),
+        key = rk_cache_key(c->w->cache, c->a, &c->w->scratch, b->version,
                            user_epoch(c, request->user), request);
     request->now_us = now_us > 0 ? now_us : clock_wall_us();
     bool found = cached && answer_from_cache(c, request, key);
@@ -258,7 +258,7 @@ static enum status get_model(const struct call *c) {
     struct slice *tasks = ARENA_ARRAY(c->a, struct slice, b->n_tasks);
     for (int t = 0; t < b->n_tasks; t++)
         tasks[t] = slice_of(moe_model_task(b->model, t));
-    struct rpc_model_response response = {.version = slice_of(moe_model_version(b->model)),
+    struct rpc_model_response response = {.version = slice_of(b->version),
                                           .spec_json = slice_of(moe_model_spec_json(b->model)),
                                           .plan_json = slice_of(b->plan->json),
                                           .tasks = tasks,

@@ -225,7 +225,7 @@ static bool find(struct rk_list_worker *w, const struct rk_bundle *b, struct are
     feat_state_read_begin(n->state);
     uint64_t epoch = feat_state_user_epoch(n->state, no_tenant, user);
     feat_state_read_end(n->state);
-    return out->user_epoch == epoch && slice_is(out->model_version, moe_model_version(b->model));
+    return out->user_epoch == epoch && slice_is(out->model_version, b->version);
 }
 
 static enum status recommend(struct rk_list_worker *w, const struct rk_bundle *b, struct arena *a,

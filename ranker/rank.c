@@ -245,7 +245,7 @@ enum status rk_rank(const struct rk_bundle *b, struct feat_state *state, struct 
     metric_add(METRIC_CANDIDATES, (uint64_t)n);
     struct rpc_rank_response answer = {
         .request_id = request->request_id,
-        .model_version = slice_of(moe_model_version(b->model)),
+        .model_version = slice_of(b->version),
         .order = order,
         .n = request->top_n > 0 && request->top_n < n ? request->top_n : n,
         .user_epoch = seen->user_epoch};

@@ -13,6 +13,7 @@ struct rk_bundle {
     struct moe_model *model;
     struct moe_scorer *scorer;
     const struct feat_plan *plan;
+    char version[48];   /* what it answers as: the model's, and the precision unless fp32 */
     float *task_weight; /* [n_tasks] */
     int n_tasks;
     int combine; /* enum rk_combine */

@@ -52,8 +52,8 @@ enum status rk_service_reload(struct rk_service *s) {
         return fail(STATUS_FAILED_PRECONDITION, "serving.path is empty: there is no model to load");
     TRY(rk_bundle_open(path, s->conf->plan, s->conf, &b));
     const struct moe_item_cache *cache = moe_scorer_cache(b->scorer);
-    log_info("serve", "model %s of %s, scored by %s, keeping at most %llu items",
-             moe_model_version(b->model), path, moe_scorer_path(b->scorer),
+    log_info("serve", "model %s of %s, scored by %s, keeping at most %llu items", b->version, path,
+             moe_scorer_path(b->scorer),
              cache ? (unsigned long long)moe_item_cache_read(cache).rows : 0);
     rk_model_publish(&s->slot, b);
     return STATUS_OK;

@@ -181,7 +181,7 @@ static enum status compare(struct replay *r, const struct entry *e, struct feat_
     }
     if (!b)
         return STATUS_OK;
-    if (!slice_is(q->response.model_version, moe_model_version(b->model))) {
+    if (!slice_is(q->response.model_version, b->version)) {
         r->result.other_model++;
         return STATUS_OK;
     }

@@ -81,6 +81,9 @@ static void test_as_without_at_each_precision(void) {
         if (lab_init(&plain, without, 2)) {
             CU_ASSERT_PTR_NOT_NULL(moe_scorer_cache(l.bundle->scorer));
             CU_ASSERT_PTR_NULL(moe_scorer_cache(plain.bundle->scorer));
+            /* answers of two precisions are never taken for each other's */
+            CU_ASSERT_EQUAL(strcmp(l.bundle->version, moe_model_version(l.bundle->model)) == 0,
+                            forms[i].p == MOE_FP32);
             struct answer a, b;
             ask_of(&l, l.bundle, "u1", &a);
             ask_of(&plain, plain.bundle, "u1", &b);
