@@ -13,9 +13,9 @@
 #include "features/state_parts.h"
 #include <math.h>
 
-static const char *const column_words[] = {"share", "weight", "value", "hits",
-                                           "count", "age",    "daily", NULL};
-enum { SHARE, WEIGHT, VALUE, HITS, COUNT, AGE, DAILY, WORDS };
+static const char *const column_words[] = {"share", "weight", "value", "hits", "count",
+                                           "age",   "daily",  "most",  NULL};
+enum { SHARE, WEIGHT, VALUE, HITS, COUNT, AGE, DAILY, MOST, WORDS };
 #define FIELDS_MAX 16
 
 struct params {
@@ -37,9 +37,10 @@ static const struct conf_item items[] = {
                 "Item field whose values are compared; id: is it the very item?"),
     CONF_STRINGS(struct params, fields, "fields", "[]",
                  "Several fields, each with its own columns; instead of field."),
-    CONF_STRINGS(struct params, columns_text, "columns", "[]",
-                 "Of share, weight, value, hits, count, age, daily; default: share, weight and, "
-                 "where 'of' keeps a value, value."),
+    CONF_STRINGS(
+        struct params, columns_text, "columns", "[]",
+        "Of share, weight, value, hits, count, age, daily, most; default: share, weight and, "
+        "where 'of' keeps a value, value."),
     CONF_TIME(struct params, within_us, "within", "0s", 0, 3660 * 86400e6,
               "Only entries so far back; 0: all that 'of' keeps."),
     CONF_STRING(struct params, at_least_text, "at_least", "",
@@ -66,7 +67,7 @@ static enum status check_columns(struct params *m) {
             k++;
         if (k == WORDS || m->n_columns == WORDS)
             return fail(STATUS_INVALID_ARGUMENT,
-                        "columns: '%s' is none of share weight value hits count age daily",
+                        "columns: '%s' is none of share weight value hits count age daily most",
                         m->columns_text.v[i]);
         if (k == VALUE && !feat_last_has_value(m->of))
             return fail(STATUS_INVALID_ARGUMENT, "columns: 'of' keeps no value_field for value");
@@ -281,7 +282,7 @@ static void extract_field(const struct params *m, const struct work *w, int fiel
                           struct feat_read *r, int row, float *dense) {
     const struct by_value *v = &w->fields[field];
     uint64_t keys[FEAT_IDS_MAX], any[WORDS_MAX] = {0};
-    int n = feat_source_ids(&m->sources[field], r, row, keys), hits = 0;
+    int n = feat_source_ids(&m->sources[field], r, row, keys), hits = 0, most = 0;
     if (n == 0)
         return;
     for (int i = 0; w->n > 0 && i < n; i++) {
@@ -291,18 +292,19 @@ static void extract_field(const struct params *m, const struct work *w, int fiel
         const uint64_t *set = &v->sets[(size_t)(at - 1) * (size_t)w->words];
         for (int k = 0; k < w->words; k++)
             any[k] |= set[k];
-        hits += count_bits(set, w->words);
+        int bears = count_bits(set, w->words);
+        hits += bears;
+        most = bears > most ? bears : most;
     }
     float count = (float)count_bits(any, w->words);
     float entries = w->n > 0 ? (float)w->n : 1;
-    const float by[WORDS] = {[SHARE] = count / entries,
-                             [WEIGHT] = (float)hits / ((float)n * entries),
-                             [HITS] = (float)hits,
-                             [COUNT] = count,
-                             [DAILY] = (float)((double)count / w->days)};
+    const float by[WORDS] = {
+        [SHARE] = count / entries, [WEIGHT] = (float)hits / ((float)n * entries),
+        [HITS] = (float)hits,      [COUNT] = count,
+        [MOST] = (float)most,      [DAILY] = (float)((double)count / w->days)};
     for (int i = 0; i < m->n_columns; i++) {
         int what = m->columns[i];
-        if (w->n == 0 && what != HITS && what != COUNT && what != DAILY)
+        if (w->n == 0 && what != HITS && what != COUNT && what != DAILY && what != MOST)
             continue; /* parts of nothing */
         dense[i] = what == VALUE ? mean_value(m, w, any)
                    : what == AGE ? age_of(w, r, any)

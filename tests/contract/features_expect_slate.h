@@ -97,6 +97,7 @@ static double x_likes(const struct oracle *o, int row, const char *arg) {
     char text[32];
     int n = last_ratings(o, FEAT_SCOPE_USER, 5, last), kept = 0, hits = 0, count = 0;
     int n_mine = words_of_value(item_field(o, row, field), mine, text);
+    int bears[32] = {0}, most = 0;
     double age = NAN, oldest_s = 0;
     if (o->q->user.n == 0 || n_mine == 0)
         return (double)NAN;
@@ -113,15 +114,41 @@ static double x_likes(const struct oracle *o, int row, const char *arg) {
         }
         hits += shared;
         count += shared > 0;
+        for (int k = 0; k < n_mine; k++) {
+            struct ev_value one = {EV_STRING, .string = mine[k]};
+            bears[k] += share_a_word(&one, newest_field(o, EV_ITEM, last[i]->item, field));
+            most = bears[k] > most ? bears[k] : most;
+        }
         if (shared > 0 && isnan(age))
             age = log_seconds(o, (double)last[i]->e->event_time_us);
     }
     return strcmp(how, "hits") == 0    ? hits
            : strcmp(how, "count") == 0 ? count
+           : strcmp(how, "most") == 0  ? most
            : strcmp(how, "daily") == 0 ? count / fmax(oldest_s / 86400, 1)
            : kept == 0                 ? (double)NAN
            : strcmp(how, "age") == 0   ? age
                                        : (double)count / kept;
+}
+
+/* arg: column, weight of the prior, "log" */
+static double x_habit(const struct oracle *o, int row, const char *arg) {
+    const struct happening *last[5];
+    bool log = strstr(arg, "log") != NULL;
+    double prior = log ? 0 : 1992, weight = log ? 0 : 2;
+    double sum = prior * weight, count = weight;
+    for (int i = 0, n = last_ratings(o, FEAT_SCOPE_USER, 5, last); i < n; i++) {
+        double v = number_of_value(newest_field(o, EV_ITEM, last[i]->item, "year"));
+        if (isnan(v))
+            continue;
+        sum += log ? log1p(v) : v;
+        count++;
+    }
+    double v = number_of_value(item_field(o, row, "year")), mean = sum / count;
+    v = log ? log1p(v) : v;
+    if (o->q->user.n == 0 || count == 0)
+        return (double)NAN;
+    return arg[0] == 'm' ? mean : arg[0] == 'd' ? v - mean : (mean - prior) * (v - prior);
 }
 
 /* ---- the slate ---- */
@@ -316,7 +343,11 @@ static double x_bm25(const struct oracle *o, int row, const char *arg) {
         {"likes.genres.age", x_likes, "genres age"},                                               \
         {"likes.genres.daily", x_likes, "genres daily"},                                           \
         {"likes.genres.share", x_likes, "genres share"},                                           \
-        {"likes.brand.hits", x_likes, "brand hits"},                                               \
+        {"likes.genres.most", x_likes, "genres most"},                                             \
+        {"likes.brand.most", x_likes, "brand most"}, {"years.mean", x_habit, "mean"},              \
+        {"years.diff", x_habit, "diff"}, {"years.lean", x_habit, "lean"},                          \
+        {"years_log.mean", x_habit, "mean log"}, {"years_log.diff", x_habit, "diff log"},          \
+        {"years_log.lean", x_habit, "lean log"}, {"likes.brand.hits", x_likes, "brand hits"},      \
         {"likes.brand.count", x_likes, "brand count"}, {"likes.brand.age", x_likes, "brand age"},  \
         {"likes.brand.daily", x_likes, "brand daily"},                                             \
         {"likes.brand.share", x_likes, "brand share"}, {"beside.min", x_beside, "min"},            \
