@@ -37,6 +37,7 @@ static const struct {
     {"omoe8", {.spec = ONE_GATE("softmax"), SHAPE}},
     {"omoe8-top2", {.spec = ONE_GATE("topk, k: 2"), SHAPE}},
     {"omoe8-top8", {.spec = ONE_GATE("topk, k: 8"), SHAPE}},
+    {"omoe8-smear", {.spec = ONE_GATE("smear"), SHAPE}},
     {"small",
      {.spec = "{layers: [{kind: mmoe, experts: 3, expert: {kind: mlp, hidden: [64], out: 64}}], "
               "tower: {hidden: [32]}}",

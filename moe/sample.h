@@ -13,8 +13,8 @@ struct moe_sample {
     int dim;
     int n_tasks;
 };
-/* Reference models by name: "ple14"; "mmoe8", "mmoe8-top2"; "omoe8", "omoe8-top2", "omoe8-top8";
- * "small". NULL: unknown. */
+/* Reference models by name: "ple14"; "mmoe8", "mmoe8-top2"; "omoe8", "omoe8-top2", "omoe8-top8",
+ * "omoe8-smear"; "small". NULL: unknown. */
 const struct moe_sample *moe_sample_find(const char *name);
 /* INVALID_ARGUMENT: the spec is wrong. */
 enum status moe_sample_model(const struct moe_sample *s, uint64_t seed, struct moe_model **out);

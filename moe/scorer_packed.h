@@ -56,8 +56,17 @@ struct packed_source {
     size_t at_choice, choice_stride;
 };
 
+/* An expert that a gate blends of others, once a request. */
+struct packed_merge {
+    const struct moe_gate_use *use; /* its experts stand in the level */
+    size_t at_work, at_share;       /* bytes: what bind() takes; floats [n_experts] */
+    size_t at_w[MOE_MLP_LAYERS_MAX], at_start[MOE_MLP_LAYERS_MAX]; /* bytes, by layer */
+};
+
 struct packed_expert {
     int source, n_layers;
+    bool idle;                   /* only blended into others */
+    struct packed_merge *merge;  /* NULL: an expert of its own */
     struct packed_layer *layers; /* [n_layers] */
     bool sparse;                 /* runs on the rows that some gate sends */
     int *weights_at;             /* [n_uses] columns of the level's weights */
@@ -68,6 +77,7 @@ enum packed_gate_kind {
     PACKED_SOFTMAX, /* logits beside the other gates', softmax in registers */
     PACKED_TOP,     /* fp32 logits beside the others', the best k in registers */
     PACKED_CHOICE,  /* the same logits, the choice by the gate's own code (mix.h) */
+    PACKED_MERGE,   /* one blended expert, behind the level's own: weight 1 */
     PACKED_OWN,     /* the gate's own code, by rows in fp32 */
 };
 struct packed_gate {
@@ -85,7 +95,8 @@ struct packed_level {
     struct packed_gate *gates;
     struct packed_expert *experts;
     struct moe_module_terms *modules; /* [n_modules] terms in the order of the level's gates */
-    int n_sources, n_gates, n_experts, n_modules, out;
+    int n_sources, n_gates, n_modules, out;
+    int n_experts, n_own; /* of them the model's, the others are blends */
     bool sparse;
     size_t at_weights, weights_stride; /* bytes, floats: the gates' weights [block x stride] */
     /* bytes: [n_experts][block] rows of output_bytes. Experts are a row further apart than that, so
@@ -162,8 +173,9 @@ struct moe_packed {
     struct arena arena; /* the structs above */
 };
 
-/* Whether the model is covered: WEIGHTS routes, mlp experts. NULL: yes; else what is in the way. */
-const char *moe_packed_lacks(const struct moe_model *m);
+/* Whether the model is covered: WEIGHTS and, but for int8, MERGE routes, mlp experts. NULL: yes;
+ * else what is in the way. */
+const char *moe_packed_lacks(const struct moe_model *m, enum moe_precision precision);
 /* units: int8 only, see packed_units.h. UNIMPLEMENTED: not covered, or the CPU lacks the
  * precision. */
 enum status moe_packed_new(const struct moe_model *m, const struct moe_cpu *cpu,
@@ -175,6 +187,9 @@ void moe_packed_free(struct moe_packed *p);
 size_t moe_packed_take(struct moe_packed *p, size_t bytes);
 void moe_packed_shape_halves(struct moe_packed *p);
 void moe_packed_fill_halves(struct moe_packed *p, const float *units);
+/* Room for what a MERGE gate blends; `e` has its layers' shapes. */
+void moe_packed_shape_merge(struct moe_packed *p, const struct moe_gate_use *u,
+                            struct packed_expert *e);
 /* The second half of moe_packed_new: packs the weights. */
 void moe_packed_fill(struct moe_packed *p, const float *units);
 /* Keeps item halves from now on, at most `bytes` of them. UNIMPLEMENTED, with the reason, when the

@@ -5,22 +5,24 @@
 #include "moe/mix.h"
 #include "moe/scorer_packed.h"
 
-static const char *lacks_gate(const struct moe_gate_use *u) {
-    return u->gate.ops->kind == MOE_ROUTE_WEIGHTS ? NULL : u->gate.ops->name;
+static const char *lacks_gate(const struct moe_gate_use *u, enum moe_precision precision) {
+    const enum moe_route_kind kind = u->gate.ops->kind;
+    bool covered = kind == MOE_ROUTE_WEIGHTS || (kind == MOE_ROUTE_MERGE && precision != MOE_INT8);
+    return covered ? NULL : u->gate.ops->name;
 }
 
 static const char *lacks_expert(const struct moe_expert *e) {
     return e->ops == &moe_expert_mlp ? NULL : e->ops->name;
 }
 
-const char *moe_packed_lacks(const struct moe_model *m) {
+const char *moe_packed_lacks(const struct moe_model *m, enum moe_precision precision) {
     if (m->cross.n)
         return "cross layers";
     for (int l = 0; l < m->n_levels; l++) {
         const struct moe_level *level = &m->levels[l];
         const char *no = NULL;
         for (int i = 0; i < level->n_gates && !no; i++)
-            no = lacks_gate(&level->gates[i]);
+            no = lacks_gate(&level->gates[i], precision);
         for (int i = 0; i < level->n_groups && !no; i++)
             no = lacks_expert(&level->groups[i].expert);
         if (no)
@@ -94,6 +96,8 @@ static bool takes_best(const struct moe_gate *g, struct moe_top *top) {
 
 static enum packed_gate_kind kind_of(const struct moe_gate *g, const struct packed_source *s,
                                      struct moe_top *top) {
+    if (g->ops->kind == MOE_ROUTE_MERGE)
+        return PACKED_MERGE;
     if (chooses(g, s))
         return takes_best(g, top) ? PACKED_TOP : PACKED_CHOICE;
     if (g->ops != &moe_gate_softmax)
@@ -137,7 +141,7 @@ static void shape_gates(struct moe_packed *p, const struct moe_level *l, struct 
                                   .at = weights,
                                   .use = u};
         g->kind = kind_of(&u->gate, &to->sources[u->source], &g->top);
-        weights += padded(u->gate.n_experts, MOE_LANES);
+        weights += g->kind == PACKED_MERGE ? MOE_LANES : padded(u->gate.n_experts, MOE_LANES);
         if (g->kind == PACKED_SOFTMAX)
             lanes[u->source] += u->gate.n_experts;
         to->sparse |= (u->gate.flags & MOE_GATE_SPARSE) != 0;
@@ -192,17 +196,22 @@ static void shape_uses(struct moe_packed *p, const struct moe_level *l,
         for (int c = 0; c < l->gates[g].gate.n_experts; c++) {
             if (l->gates[g].experts[c] != expert)
                 continue;
+            if (to->gates[g].kind == PACKED_MERGE) {
+                e->idle = true;
+                continue;
+            }
             if (!(l->gates[g].gate.flags & MOE_GATE_SPARSE))
                 e->sparse = false;
             if (e->n_uses < l->n_gates)
                 e->weights_at[e->n_uses++] = to->gates[g].at + c;
         }
+    e->idle &= e->n_uses == 0;
 }
 
 static void shape_experts(struct moe_packed *p, const struct moe_level *l,
                           struct packed_level *to) {
-    to->n_experts = l->n_experts;
-    to->experts = ARENA_ARRAY(&p->arena, struct packed_expert, l->n_experts);
+    to->n_experts = to->n_own = l->n_experts;
+    to->experts = ARENA_ARRAY(&p->arena, struct packed_expert, l->n_experts + l->n_gates);
     for (int i = 0; i < l->n_experts; i++) {
         const struct moe_expert_group *g = moe_level_group(l, i);
         const struct moe_mlp *mlp = g->expert.shape;
@@ -211,6 +220,15 @@ static void shape_experts(struct moe_packed *p, const struct moe_level *l,
         e->n_layers = mlp->n_layers;
         shape_mlp(p, mlp, to->sources[g->source].columns, mlp->n_layers, &e->layers);
         shape_uses(p, l, to, i, e);
+    }
+    for (int g = 0; g < l->n_gates; g++) {
+        if (to->gates[g].kind != PACKED_MERGE)
+            continue;
+        const struct packed_expert *like = &to->experts[l->gates[g].experts[0]];
+        struct packed_expert *e = &to->experts[to->n_experts++];
+        *e = (struct packed_expert){
+            .source = like->source, .n_layers = like->n_layers, .layers = like->layers};
+        moe_packed_shape_merge(p, &l->gates[g], e);
     }
 }
 
@@ -223,9 +241,14 @@ static void shape_modules(struct moe_packed *p, const struct moe_level *l,
             n += l->gates[g].module == i ? l->gates[g].gate.n_experts : 0;
         to->modules[i].terms = ARENA_ARRAY(&p->arena, struct moe_term, n);
     }
-    for (int g = 0; g < l->n_gates; g++) {
+    for (int g = 0, blend = to->n_own; g < l->n_gates; g++) {
         const struct moe_gate_use *u = &l->gates[g];
         struct moe_module_terms *m = &to->modules[u->module];
+        if (to->gates[g].kind == PACKED_MERGE) {
+            m->terms[m->n_terms++] =
+                (struct moe_term){(size_t)blend++ * to->expert_bytes, (size_t)to->gates[g].at};
+            continue;
+        }
         for (int c = 0; c < u->gate.n_experts; c++)
             m->terms[m->n_terms++] = (struct moe_term){(size_t)u->experts[c] * to->expert_bytes,
                                                        (size_t)(to->gates[g].at + c)};
@@ -253,7 +276,7 @@ static void shape_level(struct moe_packed *p, int at) {
     shape_gates(p, l, to);
     shape_experts(p, l, to);
     shape_modules(p, l, to);
-    to->at_outputs = moe_packed_take(p, (size_t)l->n_experts * to->expert_bytes);
+    to->at_outputs = moe_packed_take(p, (size_t)to->n_experts * to->expert_bytes);
     to->at_sums = moe_packed_take(p, (size_t)(l->n_modules * p->block) * to->sums_stride);
 }
 
@@ -333,7 +356,7 @@ static void plan_query(struct moe_packed *p) {
                 level->sources[i].side.start_at = (size_t)side;
                 side += padded(level->sources[i].side.out, p->k->nr);
             }
-        for (int e = 0; e < level->n_experts; e++)
+        for (int e = 0; e < level->n_own; e++)
             if (level->sources[level->experts[e].source].n == 0) {
                 level->experts[e].layers[0].start_at = (size_t)low;
                 low += padded(level->experts[e].layers[0].out, p->k->nr);
@@ -371,7 +394,7 @@ static void number_units(struct moe_packed *p) {
             level->sources[i].unit_at = at;
             at += (size_t)level->sources[i].columns;
         }
-        for (int e = 0; e < level->n_experts; e++)
+        for (int e = 0; e < level->n_own; e++)
             for (int i = 1; i < level->experts[e].n_layers; i++) {
                 level->experts[e].layers[i].unit_at = at;
                 at += (size_t)level->experts[e].layers[i].in;
@@ -412,9 +435,10 @@ static void shape(struct moe_packed *p) {
 enum status moe_packed_new(const struct moe_model *m, const struct moe_cpu *cpu,
                            enum moe_precision precision, int rows_max, const float *units,
                            struct moe_packed **out) {
-    const char *lacks = moe_packed_lacks(m);
+    const char *lacks = moe_packed_lacks(m, precision);
     if (lacks)
-        return fail(STATUS_UNIMPLEMENTED, "packed scoring does not cover %s", lacks);
+        return fail(STATUS_UNIMPLEMENTED, "packed scoring in %s does not cover %s",
+                    moe_precision_word(precision), lacks);
     if (!moe_cpu_has(cpu, precision))
         return fail(STATUS_UNIMPLEMENTED, "this CPU has no instructions for %s",
                     moe_precision_word(precision));

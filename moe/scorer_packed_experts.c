@@ -99,9 +99,8 @@ static int list_rows(const struct packed_run *r, const struct packed_level *l,
 
 /* Layers of an expert over rows `a`; the outputs go to their rows' places. */
 static void run_layers(const struct packed_run *r, const struct packed_level *level,
-                       const struct packed_expert *e, const char *a, size_t stride) {
+                       const struct packed_expert *e, size_t number, const char *a, size_t stride) {
     const struct moe_packed *p = r->p;
-    const size_t number = (size_t)(e - level->experts);
     int64_t clock = 0;
     packed_lap(r, PACKED_FIRST, &clock);
     for (int i = 0; i + 1 < e->n_layers; i++) {
@@ -115,7 +114,8 @@ static void run_layers(const struct packed_run *r, const struct packed_level *le
             moe_packed_store(r, &e->layers[i], a, stride, p->query_low.at, &to);
         a = to.rows;
         stride = to.stride;
-        packed_show(r, next->unit_at, a, stride, next->in);
+        if (!e->merge)
+            packed_show(r, next->unit_at, a, stride, next->in);
     }
     packed_lap(r, PACKED_FIRST, &clock);
     struct packed_target to = {.type = p->side,
@@ -131,8 +131,17 @@ static void run_expert(const struct packed_run *r, const struct packed_level *le
                        const struct packed_expert *e) {
     const struct packed_source *s = &level->sources[e->source];
     const char *a = r->scratch + s->at_low;
+    const size_t number = (size_t)(e - level->experts);
+    if (e->merge) {
+        struct packed_layer layers[MOE_MLP_LAYERS_MAX];
+        struct packed_expert blend = *e;
+        moe_packed_merged(r, level, e, layers);
+        blend.layers = layers;
+        run_layers(r, level, &blend, number, a, s->low_stride);
+        return;
+    }
     if (!e->sparse) {
-        run_layers(r, level, e, a, s->low_stride);
+        run_layers(r, level, e, number, a, s->low_stride);
         return;
     }
     struct packed_run some = *r;
@@ -147,7 +156,7 @@ static void run_expert(const struct packed_run *r, const struct packed_level *le
                s->low_stride);
     packed_lap(r, PACKED_CONVERT, &clock);
     if (some.n)
-        run_layers(&some, level, e, some.n < r->n ? gathered : a, s->low_stride);
+        run_layers(&some, level, e, number, some.n < r->n ? gathered : a, s->low_stride);
 }
 
 static void mix_modules(const struct packed_run *r, const struct packed_level *l) {
@@ -169,7 +178,8 @@ static void mix_modules(const struct packed_run *r, const struct packed_level *l
 void moe_packed_experts(const struct packed_run *r, const struct packed_level *level) {
     int64_t clock = 0;
     for (int e = 0; e < level->n_experts; e++)
-        run_expert(r, level, &level->experts[e]);
+        if (!level->experts[e].idle)
+            run_expert(r, level, &level->experts[e]);
     packed_lap(r, PACKED_MIX, &clock);
     mix_modules(r, level);
     packed_lap(r, PACKED_MIX, &clock);

@@ -220,7 +220,7 @@ static void fill_level(struct filler *f, int at) {
         s->zero = s->n && nonnegative(&p->m->levels[at - 1]) ? 0 : ZERO_SIGNED;
         fill_side(f, at, i);
     }
-    for (int e = 0; e < l->n_experts; e++)
+    for (int e = 0; e < l->n_own; e++)
         fill_expert(f, at, e, in[l->experts[e].source]);
 }
 

@@ -18,7 +18,7 @@ static enum status packed_open(const struct moe_model *m, const struct moe_score
     struct arena a;
     struct moe_packed *p = NULL;
     const float *units = NULL;
-    const char *lacks = moe_packed_lacks(m);
+    const char *lacks = moe_packed_lacks(m, conf->precision);
     if (lacks)
         return fail(STATUS_UNIMPLEMENTED, "scorer: %s scoring of this model is not possible: %s",
                     moe_precision_word(conf->precision), lacks);

@@ -130,6 +130,7 @@ static void run_gates(const struct packed_run *r, const struct packed_level *bel
         float *weights = packed_floats(r, l->at_weights) + gate->at;
         switch (gate->kind) {
         case PACKED_ONE:
+        case PACKED_MERGE:
             for (int i = 0; i < r->n; i++)
                 weights[(size_t)i * l->weights_stride] = 1;
             break;
@@ -288,6 +289,7 @@ void moe_packed_score(const struct moe_packed *p, const struct moe_batch *b, voi
     int64_t clock = 0;
     packed_lap(&r, PACKED_QUERY, &clock);
     run_query(&r, b);
+    moe_packed_merge(&r);
     if (p->at_group)
         memset(r.scratch + p->at_group, 0, (size_t)p->block * sizeof(int));
     packed_lap(&r, PACKED_QUERY, &clock);

@@ -71,6 +71,11 @@ void moe_packed_halves_first(const struct packed_run *r, int expert, struct pack
 /* Shows the watch every half, in fp32. */
 void moe_packed_halves_show(const struct packed_run *r);
 
+/* Blends experts for this request (scorer_packed_merge.c), and sets the layers of a blend. */
+void moe_packed_merge(const struct packed_run *r);
+void moe_packed_merged(const struct packed_run *r, const struct packed_level *l,
+                       const struct packed_expert *e, struct packed_layer *layers /* [n_layers] */);
+
 /* All experts of a level, then the modules' sums. */
 void moe_packed_experts(const struct packed_run *r, const struct packed_level *level);
 /* Copies of a source's rows in the types that read them. */

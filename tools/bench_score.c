@@ -44,7 +44,7 @@ static enum status open_reference(struct bench_score *b, struct bench_form *f) {
 
 static enum status open_form(struct bench_score *b, struct bench_form *f, size_t cache_bytes) {
     const float *units = NULL;
-    if (!moe_cpu_has(moe_cpu(), f->precision))
+    if (!moe_cpu_has(moe_cpu(), f->precision) || moe_packed_lacks(b->m, f->precision))
         return STATUS_OK;
     if (f->precision == MOE_INT8) {
         if (!moe_model_meta(b->m, "int8.units"))

@@ -30,7 +30,7 @@ static const struct conf_item items[] = {
                 "train: rows of this file and the settings' model instead of a sample"),
     OPTION_TEXT(struct options, model, "model", "", "FILE", "a model file instead of a sample"),
     OPTION_TEXT(struct options, sample, "sample", "ple14", "NAME",
-                "a model of drawn numbers: ple14, mmoe8[-top2], omoe8[-top2|-top8], small"),
+                "a model of drawn numbers: ple14, mmoe8[-top2], omoe8[-top2|-top8|-smear], small"),
     CONF_NUMBERS(struct options, rows, "rows", "[1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000]",
                  1, 100000, "candidates in a request"),
     CONF_INT(struct options, rounds, "rounds", "15", 1, 10000, "rounds",
@@ -73,7 +73,7 @@ static enum status open_model(const struct options *o, struct moe_model **out) {
     if (!s)
         return fail(STATUS_INVALID_ARGUMENT,
                     "--sample %s: known are ple14, mmoe8, mmoe8-top2, omoe8, omoe8-top2, "
-                    "omoe8-top8, small",
+                    "omoe8-top8, omoe8-smear, small",
                     o->sample);
     return moe_sample_model(s, 1, out);
 }
@@ -231,7 +231,7 @@ static enum status run_score(const struct verb_call *call, const struct options 
         most = o->rows.v[i] > most ? o->rows.v[i] : most;
     TRY(pin(o->cpu));
     TRY(open_model(o, &m));
-    const char *lacks = moe_packed_lacks(m);
+    const char *lacks = moe_packed_lacks(m, MOE_FP32);
     if (lacks) {
         moe_model_free(m);
         return fail(STATUS_UNIMPLEMENTED, "the packed scorer does not cover this model: %s", lacks);
