@@ -51,7 +51,7 @@ void moe_embed_grad_clear(struct moe_embed_grad *g) {
     g->n = 0;
 }
 
-static float *touch(struct moe_embed_grad *g, uint32_t row) {
+float *moe_embed_grad_row(struct moe_embed_grad *g, uint32_t row) {
     size_t dim = (size_t)g->dim;
     if (g->place[row] < 0) {
         if (g->n == g->cap) {
@@ -68,7 +68,7 @@ static float *touch(struct moe_embed_grad *g, uint32_t row) {
 
 void moe_embed_grad_merge(struct moe_embed_grad *to, const struct moe_embed_grad *from) {
     for (int i = 0; i < from->n; i++) {
-        float *g = touch(to, from->row[i]);
+        float *g = moe_embed_grad_row(to, from->row[i]);
         const float *v = from->g + (size_t)i * (size_t)from->dim;
         for (int k = 0; k < to->dim; k++)
             g[k] += v[k];
@@ -85,7 +85,7 @@ static void unpool(const struct moe_embed_input *in, const uint32_t *ids, const 
         uint32_t id = ids[in->slot + s];
         if (!id)
             continue;
-        float *d = touch(g, moe_embed_row(id, g->rows));
+        float *d = moe_embed_grad_row(g, moe_embed_row(id, g->rows));
         for (int i = 0; i < in->dim; i++)
             d[i] += share * dx[i];
     }
@@ -107,7 +107,7 @@ void moe_embed_backward_table(const struct moe_embed_input *in, const uint32_t *
     for (int r = 0; r < n; r++) {
         uint32_t id = ids[(size_t)r * (size_t)slots + (size_t)in->slot];
         if (id)
-            touch(g, moe_embed_row(id, g->rows));
+            moe_embed_grad_row(g, moe_embed_row(id, g->rows));
     }
     for (uint32_t row = 1; row < g->rows; row++) {
         if (g->place[row] < 0)

@@ -32,6 +32,8 @@ struct moe_embed_grad {
 void moe_embed_grad_init(struct moe_embed_grad *g, uint32_t rows, int dim);
 void moe_embed_grad_deinit(struct moe_embed_grad *g);
 void moe_embed_grad_clear(struct moe_embed_grad *g);
+/* The row's gradient [dim], to be added to; zero at first touch. Valid until the next call. */
+float *moe_embed_grad_row(struct moe_embed_grad *g, uint32_t row);
 /* to += from */
 void moe_embed_grad_merge(struct moe_embed_grad *to, const struct moe_embed_grad *from);
 /* Row of the table an id stands for; 0: missing. */

@@ -49,6 +49,8 @@ static struct moe_run bind(const struct moe_model *m, const struct moe_plan *ask
         r.tower_din = moe_work_take(work, rows * (size_t)m->levels[m->n_levels - 1].out);
         r.dlogits = moe_work_take(work, rows * T);
     }
+    if (m->attend.n)
+        r.attend = moe_attend_bind(m, plan, work);
     if (train && m->position.n)
         r.position = moe_position_bind(m, plan, work);
     return r;
@@ -137,6 +139,8 @@ void moe_forward(const struct moe_model *m, const float *v, const struct moe_bat
     assert(b->n_rows <= r->plan.rows_max && b->n_groups <= r->plan.groups_max);
     moe_inputs_forward(m, v, b, r, pass->exact, q_ready);
     const struct moe_rows *x = &r->x;
+    if (r->attend)
+        moe_attend_forward(m, &n, b, r->group, r->attend, r->c);
     if (m->cross.n) {
         moe_cross_forward(&m->cross, moe_numbers_value(&n, m->cross_tensor, 0), x, r->cross,
                           &r->crossed);
@@ -174,5 +178,7 @@ void moe_backward(const struct moe_model *m, const struct moe_numbers *n, const 
     if (m->cross.n)
         moe_cross_backward(&m->cross, moe_numbers_value(n, m->cross_tensor, 0), &r->x, r->cross,
                            moe_numbers_grad(n, m->cross_tensor, 0), &r->dx);
+    if (r->attend)
+        moe_attend_backward(m, n, b, r->group, r->attend, r->dx.c, embed);
     moe_inputs_backward(m, b, r, embed);
 }

@@ -45,7 +45,8 @@ static const struct conf_item body_items[] = {
               "none|temperature|platt|isotonic|platt_all",
               "map of each task's logit, fitted on the validation rows after training"),
     CONF_END};
-static const char *const body_also[] = {"numbers", "layers", "tower", "position", NULL};
+static const char *const body_also[] = {"numbers",  "layers",    "tower",
+                                        "position", "attention", NULL};
 
 enum status moe_spec_numbers(const struct node *spec, const char *file,
                              struct moe_numbers_conf *out, struct arena *a) {
@@ -148,7 +149,7 @@ static void declare_side(struct moe_model *m, int side) {
     s->slots = side == MOE_QUERY ? in->query_slots : in->cand_slots;
     s->input = ARENA_ARRAY(&m->arena, struct moe_embed_input, in->n_ids + 1);
     int at = m->numbers[side] = m->encode[side].width;
-    for (int fold = 0; fold < 2; fold++)
+    for (int fold = 0; fold < 2; fold++) {
         for (int i = 0; i < in->n_ids; i++) {
             const struct moe_id_input *id = &in->ids[i];
             if ((id->in_query != 0) != (side == MOE_QUERY) || may_fold(in, id) != (fold == 1))
@@ -158,6 +159,9 @@ static void declare_side(struct moe_model *m, int side) {
             at += dim;
             m->fold_inputs[side] += fold;
         }
+        if (side == MOE_CAND && fold == 0)
+            at = moe_attend_place(m, at);
+    }
     m->part[side] = at;
 }
 
@@ -272,6 +276,7 @@ static enum status build(struct moe_model *m, struct moe_build *b, const struct 
     json_object_end(&j);
     TRY(read_body(m, b, spec));
     TRY(moe_position_declare(m, b, spec));
+    TRY(moe_attend_declare(m, b, spec));
     TRY(read_layers(b, spec));
     TRY(read_towers(m, b, spec));
     json_object_end(&j);
@@ -348,6 +353,8 @@ enum status moe_model_build(const struct node *spec, const char *file,
         status = copy_tasks(m, tasks, n_tasks, file);
     if (status == STATUS_OK)
         status = moe_position_take(m, spec, file);
+    if (status == STATUS_OK)
+        status = moe_attend_take(m, spec, file);
     if (status == STATUS_OK) {
         *b = (struct moe_build){.a = &m->arena,
                                 .params = &m->params,

@@ -6,6 +6,7 @@
  * x = [query numbers | query embeddings | candidate numbers | candidate embeddings]. */
 #pragma once
 #include "base/arena.h"
+#include "moe/attend.h"
 #include "moe/cross.h"
 #include "moe/embed.h"
 #include "moe/encode.h"
@@ -59,6 +60,7 @@ struct moe_model {
     int calibrate;        /* enum moe_calibrate: what is fitted after training */
     int calibrate_tensor; /* isotonic: [n_tasks x (n, x[], logit[])]; -1: none */
     struct moe_position position;
+    struct moe_attend attend; /* columns of the candidate part before those that may be folded */
     struct moe_tower *towers; /* [n_tasks]; logit_t = tower_t(module) + wide_t */
     int wide_tensor; /* -1: none; W [(dq + dc) x n_tasks], b [1 x n_tasks] over x before cross */
     size_t n_stats;  /* of all gates */
@@ -81,6 +83,7 @@ struct moe_run {
     struct moe_rows crossed;
     struct moe_level_state **levels;
     struct moe_mlp_saved **towers;
+    struct moe_attend_state *attend;          /* if there is attention */
     struct moe_position_state *position;      /* training, if there is such a tower */
     float *wide_qy, *wide_qdy, *wide, *dwide; /* [.. x n_tasks] */
     float *tower_out, *tower_dout;            /* [n_tasks][rows] */

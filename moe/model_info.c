@@ -46,6 +46,8 @@ double moe_model_mflop_per_row(const struct moe_model *m) {
             flop += l->gates[g].gate.n_experts *
                     (2.0 * (l->gates[g].gate.in - l->gates[g].gate.dq) + 2.0 * l->out);
     }
+    for (int i = 0; i < m->attend.n; i++)
+        flop += 4.0 * m->attend.one[i].n_slots * m->attend.one[i].dim;
     for (int t = 0; t < m->n_tasks; t++)
         flop += moe_mlp_flop(&m->towers[t].mlp, 0);
     return flop * 1e-6;

@@ -18,6 +18,8 @@ static const char *lacks_expert(const struct moe_expert *e) {
 const char *moe_packed_lacks(const struct moe_model *m, enum moe_precision precision) {
     if (m->cross.n)
         return "cross layers";
+    if (m->attend.n)
+        return "attention over lists";
     for (int l = 0; l < m->n_levels; l++) {
         const struct moe_level *level = &m->levels[l];
         const char *no = NULL;

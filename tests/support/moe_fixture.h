@@ -10,7 +10,10 @@
 #include "moe/loss.h"
 #include "moe/model_impl.h"
 
-#define FIX_GROUPS    6
+#define FIX_GROUPS 6
+#ifndef FIX_QUERY_SLOTS /* more than 1: "recent", a list of items, stands in the others */
+#define FIX_QUERY_SLOTS 1
+#endif
 #define FIX_ROWS_MAX  64
 #define FIX_TASKS_MAX 4
 
@@ -20,7 +23,7 @@ struct fixture {
     struct moe_model *m;
     struct moe_batch batch;
     float query[FIX_GROUPS * 3], cand[FIX_ROWS_MAX * 4];
-    uint32_t query_ids[FIX_GROUPS * 1], cand_ids[FIX_ROWS_MAX * 4];
+    uint32_t query_ids[FIX_GROUPS * FIX_QUERY_SLOTS], cand_ids[FIX_ROWS_MAX * 4];
     int group[FIX_ROWS_MAX];
     float labels[FIX_ROWS_MAX * FIX_TASKS_MAX], weight[FIX_ROWS_MAX];
     struct moe_run *run;
@@ -31,8 +34,10 @@ struct fixture {
 
 static const char *const fix_query_names[] = {"age", "hour", "visits"};
 static const char *const fix_cand_names[] = {"price", "clicks", "shown", "match"};
-static const struct moe_id_input fix_ids[] = {
-    {"city", 1, 0, 1, 0}, {"item", 0, 0, 1, 1}, {"tags", 0, 1, 3, 1}};
+static const struct moe_id_input fix_ids[] = {{"city", 1, 0, 1, 0},
+                                              {"item", 0, 0, 1, 1},
+                                              {"tags", 0, 1, 3, 1},
+                                              {"recent", 1, 1, FIX_QUERY_SLOTS - 1, 1}};
 static const struct moe_table_spec fix_tables[] = {{"city", 9, 3}, {"item", 17, 4}};
 static const char *const fix_tasks[] = {"click", "like", "buy", "share"};
 
@@ -41,10 +46,10 @@ static inline struct moe_inputs fix_inputs(void) {
                                .cand_columns = 4,
                                .query_names = fix_query_names,
                                .cand_names = fix_cand_names,
-                               .query_slots = 1,
+                               .query_slots = FIX_QUERY_SLOTS,
                                .cand_slots = 4,
                                .ids = fix_ids,
-                               .n_ids = 3,
+                               .n_ids = FIX_QUERY_SLOTS > 1 ? 4 : 3,
                                .tables = fix_tables,
                                .n_tables = 2};
 }
@@ -56,7 +61,7 @@ static inline void fix_batch(struct fixture *f, int n_groups, int n_rows, int n_
     rng_init(&r, seed);
     for (int i = 0; i < n_groups * 3; i++)
         f->query[i] = rng_below(&r, 12) ? (float)rng_normal(&r) : NAN;
-    for (int i = 0; i < n_groups; i++)
+    for (int i = 0; i < n_groups * FIX_QUERY_SLOTS; i++)
         f->query_ids[i] = rng_below(&r, 9);
     for (int i = 0; i < n_rows * 4; i++) {
         f->cand[i] = rng_below(&r, 12) ? (float)(10 + 3 * rng_normal(&r)) : NAN;
