@@ -16,14 +16,21 @@ static void forget_markers(struct feat_store *s) {
             s->parts[i].at[b] = (struct feat_applied){s->parts[i].partition, -1, 0};
 }
 
-static enum status read_markers(struct feat_store *s, struct arena *a) {
+int feat_redis_add_markers(const struct feat_store *s, struct feat_redis *r) {
     char name[FEAT_REDIS_KEY_BYTES];
-    feat_redis_begin(s->redis, a);
+    int first = 0;
     for (int b = 0; b < s->n_buckets; b++) {
-        feat_redis_command(s->redis, s->tags[b].slot, FEAT_REDIS_READ, 2);
-        feat_redis_word(s->redis, SLICE_LIT("HGETALL"));
-        feat_redis_word(s->redis, feat_redis_named_key(s, s->tags[b].text, "m", name));
+        int number = feat_redis_command(r, s->tags[b].slot, FEAT_REDIS_READ, 2);
+        first = b == 0 ? number : first;
+        feat_redis_word(r, SLICE_LIT("HGETALL"));
+        feat_redis_word(r, feat_redis_named_key(s, s->tags[b].text, "m", name));
     }
+    return first;
+}
+
+static enum status read_markers(struct feat_store *s, struct arena *a) {
+    feat_redis_begin(s->redis, a);
+    feat_redis_add_markers(s, s->redis);
     TRY(feat_redis_run(s->redis));
     forget_markers(s);
     for (int b = 0; b < s->n_buckets; b++) {

@@ -70,7 +70,9 @@ struct feat_redis_reader {
     struct arena arena;           /* of the section */
     struct feat_applied *applied; /* [n_applied] */
     int n_applied;
-    bool has_applied;
+    bool has_applied, told; /* told: somebody has it, it must not change any more */
+    uint64_t epoch;            /* of the client, when `applied` was asked for */
+    uint64_t trusted;          /* the epoch at which all markers were as far as `applied` */
     struct feat_entity *names; /* [n] read so far */
     struct feat_found *found;  /* [n] */
     int n, cap;
@@ -148,6 +150,8 @@ enum status feat_redis_loaded(const struct feat_redis *r, int command, int at, s
 
 /* ---- store_redis_batch.c, store_redis_commit.c ---- */
 
+/* Asks for all markers: replies [first, first + n_buckets), each for feat_redis_read_positions. */
+int feat_redis_add_markers(const struct feat_store *s, struct feat_redis *r);
 enum status feat_redis_positions(struct feat_store *s, struct arena *a,
                                  const struct feat_applied **out, int *n);
 void feat_redis_batch_begin(struct feat_store *s, const struct feat_applied *to, int n);

@@ -4,7 +4,12 @@
  * What a reader sees: first it asks for `applied`, then it reads records, each once. `applied` is
  * written after all of a micro-batch is, so every record holds at least the events up to it; where
  * one holds more, since a batch is just being written, its header says up to which offsets. In a
- * cluster the question and the records go to different servers and so take a round trip each. */
+ * cluster the question and the records go to different servers and so take a round trip each.
+ *
+ * A server that takes over, or comes back, may know less than `applied`, which another one keeps.
+ * It is reached over a new connection. So after every new one the buckets' markers are asked for,
+ * too, and what is applied everywhere is the least of them, until all have caught up; and a
+ * section whose connections changed while it was read begins anew, or fails. */
 #include "features/store_redis_parts.h"
 #include <assert.h>
 #include <stdio.h>
@@ -12,7 +17,7 @@
 #include "base/heap.h"
 #include "features/state_parts.h"
 
-enum { INDEX_FIRST = 1024 };
+enum { INDEX_FIRST = 1024, ROUNDS_MAX = 8 };
 
 static _Thread_local struct feat_redis_reader *mine; /* of this thread's section */
 
@@ -21,6 +26,7 @@ static _Thread_local struct feat_redis_reader *mine; /* of this thread's section
 static struct feat_redis_reader *reader_new(const struct feat_store *s) {
     struct feat_redis_reader *r = HEAP_NEW(struct feat_redis_reader);
     r->redis = feat_redis_new(&s->conf.redis, NULL);
+    r->trusted = UINT64_MAX;
     r->index_cap = INDEX_FIRST;
     r->index = HEAP_ARRAY(uint32_t, r->index_cap);
     arena_init(&r->arena, 0);
@@ -44,7 +50,7 @@ struct feat_redis_reader *feat_redis_reader_take(struct feat_store *s) {
     pthread_mutex_unlock(&s->lock);
     if (r == NULL)
         r = reader_new(s);
-    r->has_applied = false;
+    r->has_applied = r->told = false;
     r->failed = STATUS_OK;
     r->n = 0;
     memset(r->index, 0, r->index_cap * sizeof *r->index);
@@ -110,11 +116,44 @@ static enum status take_applied(struct feat_redis_reader *r, int command) {
     return STATUS_OK;
 }
 
+/* What is applied in every bucket. *all: `applied` itself. */
+static enum status lower_to_markers(const struct feat_store *s, struct feat_redis_reader *r,
+                                    int first, bool *all) {
+    *all = true;
+    for (int b = 0; b < s->n_buckets; b++) {
+        struct feat_applied *list;
+        int n;
+        TRY(feat_redis_read_positions(&r->arena, feat_redis_reply(r->redis, first + b), &list, &n));
+        for (int i = 0; i < r->n_applied; i++) {
+            struct feat_applied *at = &r->applied[i],
+                                *is = feat_applied_find(list, n, at->partition);
+            if (is != NULL && is->offset >= at->offset)
+                continue;
+            *at = is != NULL ? *is : (struct feat_applied){at->partition, -1, 0};
+            *all = false;
+        }
+    }
+    return STATUS_OK;
+}
+
+/* By itself; the markers with it, over connections that are not yet known to be as far. */
 static enum status ask_applied(struct feat_store *s, struct feat_redis_reader *r) {
-    feat_redis_begin(r->redis, &r->arena);
-    int command = add_applied(s, r);
-    TRY(feat_redis_run(r->redis));
-    return take_applied(r, command);
+    for (int round = 0; round < ROUNDS_MAX; round++) {
+        r->epoch = feat_redis_epoch(r->redis);
+        bool all = true, look = r->trusted != r->epoch;
+        feat_redis_begin(r->redis, &r->arena);
+        int command = add_applied(s, r);
+        int markers = look ? feat_redis_add_markers(s, r->redis) : 0;
+        TRY(feat_redis_run(r->redis));
+        if (feat_redis_epoch(r->redis) != r->epoch)
+            continue;
+        TRY(take_applied(r, command));
+        if (look)
+            TRY(lower_to_markers(s, r, markers, &all));
+        r->trusted = all ? r->epoch : UINT64_MAX;
+        return STATUS_OK;
+    }
+    return fail(STATUS_UNAVAILABLE, "Redis: connections come and go");
 }
 
 enum status feat_redis_applied(struct feat_store *s, struct arena *a,
@@ -125,6 +164,7 @@ enum status feat_redis_applied(struct feat_store *s, struct arena *a,
         return r->failed;
     if (!r->has_applied)
         TRY(keep_failure(r, ask_applied(s, r)));
+    r->told = true;
     struct feat_applied *copy = ARENA_ARRAY(a, struct feat_applied, r->n_applied);
     if (r->n_applied > 0)
         memcpy(copy, r->applied, (size_t)r->n_applied * sizeof *copy);
@@ -194,14 +234,17 @@ static enum status take_value(const struct feat_store *s, struct feat_redis_read
 }
 
 /* Names [from, r->n) in one round trip. */
-static enum status load(struct feat_store *s, struct feat_redis_reader *r, int from) {
+static enum status load_once(struct feat_store *s, struct feat_redis_reader *r, int from) {
     int n = r->n - from, asked = -1;
-    if (!r->has_applied && feat_redis_is_cluster(r->redis))
+    bool apart = feat_redis_is_cluster(r->redis) || r->trusted != feat_redis_epoch(r->redis);
+    if (!r->has_applied && apart)
         TRY(ask_applied(s, r));
     int *command = ARENA_ARRAY(&r->arena, int, n), *at = ARENA_ARRAY(&r->arena, int, n);
     feat_redis_begin(r->redis, &r->arena);
-    if (!r->has_applied)
+    if (!r->has_applied) {
+        r->epoch = feat_redis_epoch(r->redis);
         asked = add_applied(s, r); /* one server does one thing after another */
+    }
     feat_redis_add_loads(s, r->redis, r->names + from, n, command, at);
     TRY(feat_redis_run(r->redis));
     if (asked >= 0)
@@ -212,6 +255,21 @@ static enum status load(struct feat_store *s, struct feat_redis_reader *r, int f
         TRY(take_value(s, r, value, &r->found[from + i]));
     }
     return STATUS_OK;
+}
+
+/* All over connections that were there when `applied` was asked for. */
+static enum status load(struct feat_store *s, struct feat_redis_reader *r, int from) {
+    for (int round = 0; round < ROUNDS_MAX; round++) {
+        TRY(load_once(s, r, from));
+        if (feat_redis_epoch(r->redis) == r->epoch)
+            return STATUS_OK;
+        if (from > 0 || r->told) /* what was read before may be of another server */
+            return fail(STATUS_UNAVAILABLE, "Redis came back while a request was read");
+        r->has_applied = false;
+        for (int i = 0; i < r->n; i++)
+            r->found[i] = (struct feat_found){0};
+    }
+    return fail(STATUS_UNAVAILABLE, "Redis: connections come and go");
 }
 
 void feat_redis_read(struct feat_store *s, const struct feat_entity *entities, int n,

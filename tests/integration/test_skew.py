@@ -16,7 +16,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 import moerank
 from kafka import Kafka
 from process import Child
-from redis import Redis
+from redis import Redis, RedisCluster
 
 CONFIG = os.path.join(moerank.ROOT, "docs", "examples", "synthetic.yaml")
 EVENTS, USERS, ITEMS, RATE = 20_000, 200, 300, 3_000
@@ -25,7 +25,7 @@ ITEM_IDS = [f"i{n}" for n in range(1, ITEMS + 1)]
 
 
 class SkewTest(unittest.TestCase):
-    LOGS = {"memory": "memory.log", "redis": "redis.log.zst"}  # plain, and in frames
+    LOGS = {"memory": "memory.log", "redis": "redis.log.zst", "cluster": "cluster.log"}  # plain, and in frames
 
     @classmethod
     def setUpClass(cls):
@@ -58,8 +58,9 @@ class SkewTest(unittest.TestCase):
         self.addCleanup(c.stop, 9)
         return c
 
-    def serve(self, name, ingesters, *more):
-        """Ranks all the while that the stream comes in; the settings."""
+    def serve(self, name, ingesters, *more, trouble=None):
+        """Ranks all the while that the stream comes in; the settings. With trouble, which is made
+        meanwhile, calls may be refused."""
         sets = self.sets(name, *more)
         self.kafka.create_topic(name)
         self.kafka.create_topic(name + "-served", partitions=2)
@@ -68,8 +69,10 @@ class SkewTest(unittest.TestCase):
         server.start()
         others = [self.child(f"{name}-ingest{i}", "ingest", "--config", CONFIG, *self.words(sets), "--quiet")
                   for i in range(ingesters)]
+        for c in others:
+            c.wait_until(lambda c=c: "partitions assigned" in c.tail(), 60)
         sender = self.child(name + "-send", "send", "--config", CONFIG, *self.words(sets), "--file",
-                            self.events, "--rate", RATE, "--quiet")
+                            self.events, "--rate", RATE // 4 if trouble else RATE, "--quiet")
         failed, calls = [], [0] * 3
 
         def load(k):
@@ -80,15 +83,19 @@ class SkewTest(unittest.TestCase):
                                 now_us=START_US + rng.randrange(8 * 86400) * 10**6, no_cache=rng.random() < 0.9)
                 except Exception as e:  # a call that fails is for the main thread to show
                     failed.append(e)
-                    return
+                    if not trouble:
+                        return
+                    continue
                 calls[k] += 1
 
         threads = [threading.Thread(target=load, args=(k,)) for k in range(len(calls))]
         for t in threads:
             t.start()
+        if trouble:
+            trouble(lambda: self.assertIsNone(sender.process.poll(), "trouble must fall into the stream"))
         for t in threads:
             t.join()
-        self.assertEqual(failed, [])
+        self.assertTrue(trouble or not failed, failed)
         self.assertEqual(sender.process.returncode, 0, sender.tail())
         self.assertEqual(server.stop(), 0, server.child.tail())
         for c in others:
@@ -178,6 +185,20 @@ class SkewTest(unittest.TestCase):
             self.expect_equal(result, calls)
             self.expect_equal(self.check(sets, "--requests", self.path("redis.log.zst")), calls)
             self.assertGreater(result["rows"]["ahead"], 0, "no read fell into a micro-batch")
+
+    def test_cluster(self):
+        """Slots move and a master dies, and the replica that takes over may know less: whatever was
+        served is still what its log says that it saw."""
+        with RedisCluster() as cluster:
+            def trouble(in_time):
+                cluster.kill_master()
+                in_time()
+                cluster.move_slots(300)
+
+            nodes = ",".join(cluster.addresses())
+            sets, calls = self.serve("cluster", 2, "state.store=redis", "state.redis_mode=cluster",
+                                     f"state.redis_addresses=[{nodes}]", trouble=trouble)
+            self.expect_equal(self.check(sets), calls)
 
 
 if __name__ == "__main__":
