@@ -154,9 +154,24 @@ static float *missing(struct arena *a, size_t n) {
     return v;
 }
 
-static void extract_feature(const struct feat *f, struct feat_read *r, struct feat_rows *rows) {
+/* Since `from_ns`, on a watched state's bill. */
+static void bill(const struct feat_state *s, const struct feat *f, int64_t from_ns) {
+    if (s->watch.now_ns != NULL)
+        s->watch.ns[f->number] += s->watch.now_ns() - from_ns;
+}
+
+static void begin_feature(const struct feat_state *s, const struct feat *f, struct feat_read *r) {
+    int64_t from_ns = s->watch.now_ns != NULL ? s->watch.now_ns() : 0;
+    f->kind->begin(f, r);
+    bill(s, f, from_ns);
+}
+
+static void extract_feature(const struct feat_state *s, const struct feat *f, struct feat_read *r,
+                            struct feat_rows *rows) {
+    int64_t from_ns = s->watch.now_ns != NULL ? s->watch.now_ns() : 0;
     if (f->side == FEAT_USER || f->side == FEAT_CONTEXT) {
         f->kind->extract(f, r, -1, rows->query + f->column, rows->query_ids + f->slot);
+        bill(s, f, from_ns);
         return;
     }
     float *dense = rows->cand + f->column;
@@ -166,6 +181,7 @@ static void extract_feature(const struct feat *f, struct feat_read *r, struct fe
         dense += r->plan->cand_columns;
         ids += r->plan->cand_slots;
     }
+    bill(s, f, from_ns);
 }
 
 void feat_state_extract(struct feat_state *s, struct arena *a, const struct feat_request *request,
@@ -182,10 +198,10 @@ void feat_state_extract(struct feat_state *s, struct arena *a, const struct feat
     rows.cand_ids = ARENA_ARRAY(a, uint32_t, n * (size_t)p->cand_slots);
     for (int i = 0; i < p->n_features; i++)
         if (p->features[i]->kind->begin != NULL)
-            p->features[i]->kind->begin(p->features[i], &r);
+            begin_feature(s, p->features[i], &r);
     for (int i = 0; i < p->n_features; i++)
         if (p->features[i]->n_columns + p->features[i]->n_slots > 0)
-            extract_feature(p->features[i], &r, &rows);
+            extract_feature(s, p->features[i], &r, &rows);
     if (r.records[FEAT_SCOPE_USER] != NULL)
         rows.user_epoch = r.records[FEAT_SCOPE_USER]->epoch;
     for (int i = 0; i < r.n_rows; i++)

@@ -172,3 +172,35 @@ int feat_state_user_items(struct feat_state *s, struct arena *a, struct slice te
     *out = keys;
     return n;
 }
+
+/* ---- what things take ---- */
+
+struct feat_scope_bytes feat_state_scope_bytes(struct feat_state *s, enum feat_scope scope) {
+    struct feat_scope_bytes out = {0, 0, 0};
+    struct slice bytes;
+    for (uint64_t at = 0; s->ops->next != NULL && s->ops->next(s->store, scope, &at, &bytes);) {
+        out.entities++;
+        out.records += bytes.n;
+        out.memory += feat_store_memory_entity(bytes.n);
+    }
+    return out;
+}
+
+void feat_state_cell_bytes(struct feat_state *s, uint64_t *cells) {
+    memset(cells, 0, (size_t)s->plan->n_features * sizeof *cells);
+    for (int scope = 0; scope < FEAT_SCOPES; scope++) {
+        struct slice bytes;
+        for (uint64_t at = 0;
+             s->ops->next != NULL && s->ops->next(s->store, (enum feat_scope)scope, &at, &bytes);) {
+            const struct feat_record *r =
+                feat_record_cells(s->plan, (enum feat_scope)scope, bytes, s->views[scope]);
+            for (int i = 1; r != NULL && i < s->plan->n_cells[scope]; i++)
+                cells[s->cells[scope][i]->number] += feat_record_cell(r, i).n;
+        }
+    }
+}
+
+void feat_state_watch(struct feat_state *s, int64_t (*now_ns)(void), int64_t *ns) {
+    s->watch.now_ns = now_ns;
+    s->watch.ns = ns;
+}

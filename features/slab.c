@@ -113,6 +113,12 @@ void feat_slab_free(struct feat_slab *s, uint64_t ref, size_t bytes) {
         drop_page(s, c->pages[--c->n_pages], PAGE_BYTES);
 }
 
+size_t feat_slab_rounded(size_t bytes) {
+    size_t rounded;
+    class_of(bytes, &rounded);
+    return rounded;
+}
+
 int feat_slab_fits(size_t old_bytes, size_t new_bytes) {
     size_t old_rounded, new_rounded;
     class_of(old_bytes, &old_rounded);

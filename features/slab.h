@@ -33,6 +33,8 @@ uint64_t feat_slab_alloc(struct feat_slab *s, size_t bytes);
 void feat_slab_free(struct feat_slab *s, uint64_t ref, size_t bytes);
 /* The run that would move if one of that size were freed; 0: none would. */
 uint64_t feat_slab_last(const struct feat_slab *s, size_t bytes);
+/* What a run of that size takes. */
+size_t feat_slab_rounded(size_t bytes);
 /* Do two sizes share a class, so that a run can be kept? */
 int feat_slab_fits(size_t old_bytes, size_t new_bytes);
 

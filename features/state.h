@@ -139,6 +139,17 @@ int feat_state_items(struct feat_state *s, struct arena *a, struct slice tenant,
 /* Between begin and end: keys of the items in the user's last_n features. */
 int feat_state_user_items(struct feat_state *s, struct arena *a, struct slice tenant,
                           struct slice user, const uint64_t **out);
+/* Of a store in memory: what a scope's records take, as they are and with the store's rounding and
+ * tables; and what each feature's cells take, all records together: cells [n_features]. Between
+ * begin and end. */
+struct feat_scope_bytes {
+    uint64_t entities, records, memory;
+};
+struct feat_scope_bytes feat_state_scope_bytes(struct feat_state *s, enum feat_scope scope);
+void feat_state_cell_bytes(struct feat_state *s, uint64_t *cells);
+/* From now on the time of making each feature is added to ns [n_features], by `now_ns`; NULL: no
+ * more. Only while one thread makes rows. */
+void feat_state_watch(struct feat_state *s, int64_t (*now_ns)(void), int64_t *ns);
 /* Waits until `source` is applied; DEADLINE_EXCEEDED otherwise. Not inside begin/end. */
 enum status feat_state_wait(struct feat_state *s, struct ev_source source, int timeout_ms);
 

@@ -26,6 +26,10 @@ struct feat_state {
         *cells[FEAT_SCOPES]; /* [n_cells]: the feature that owns each; cell 0: NULL */
 
     struct feat_movers movers[FEAT_SCOPES][FEAT_MOVED];
+    struct { /* what making rows costs, where somebody asked */
+        int64_t (*now_ns)(void);
+        int64_t *ns; /* [n_features] */
+    } watch;
     struct feat_store_conf conf;
 
     /* Around store and applied: held for writing during one micro-batch, for reading between

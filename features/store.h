@@ -90,4 +90,6 @@ extern const struct feat_store_ops feat_store_redis;
  * after every micro-batch. */
 void feat_store_memory_limit(struct feat_store *s, int64_t budget_bytes, int64_t ttl_us);
 void feat_store_memory_advance(struct feat_store *s, int64_t now_us);
+/* What a record of so many bytes takes, its share of a table included. */
+uint64_t feat_store_memory_entity(uint64_t record_bytes);
 uint64_t feat_store_memory_evicted(const struct feat_store *s);

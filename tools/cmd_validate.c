@@ -14,6 +14,7 @@ struct options {
     struct option_config config;
     const char *events;
     int64_t sample;
+    bool cost;
 };
 static const struct conf_item items[] = {
     OPTION_CONFIG_OR(struct options, config, ""),
@@ -21,6 +22,8 @@ static const struct conf_item items[] = {
                 "JSON lines, plain or compressed (gz, zst, xz); - is stdin"),
     CONF_INT(struct options, sample, "sample", "1", 1, 1e9, "N",
              "with both: the features of one in N rankings and interactions are made"),
+    CONF_BOOL(struct options, cost, "cost", "false",
+              "with both: what each feature costs, in bytes of state and in microseconds"),
     CONF_END};
 
 static enum status survey_file(struct survey *s, const char *path, int quiet) {
@@ -87,6 +90,8 @@ static enum status validate(const struct verb_call *call, const struct options *
     struct report r;
     struct survey *s = arena_alloc(call->arena, sizeof *s);
     survey_init(s, c ? c->plan : NULL, o->sample);
+    if (o->cost)
+        survey_costs(s);
     report_begin(&r, call->json);
     enum status status = c ? report_config(c, call->arena, &r) : STATUS_OK;
     if (status == STATUS_OK && *o->events)

@@ -3,6 +3,7 @@
 #include "tools/survey.h"
 #include <math.h>
 #include <stdio.h>
+#include "base/clock.h"
 #include "base/hash.h"
 #include "base/heap.h"
 
@@ -15,7 +16,15 @@ void survey_init(struct survey *s, const struct feat_plan *plan, int64_t sample)
     }
 }
 
+void survey_costs(struct survey *s) {
+    if (!s->plan)
+        return;
+    s->ns = HEAP_ARRAY(int64_t, s->plan->n_features + 1);
+    feat_state_watch(s->state, clock_thread_ns, s->ns);
+}
+
 void survey_deinit(struct survey *s) {
+    heap_free(s->ns);
     tally_deinit(&s->reasons);
     tally_deinit(&s->kinds);
     tally_deinit(&s->fields);

@@ -28,9 +28,12 @@ struct survey {
     int64_t n_moments;       /* rankings and interactions */
     int64_t n_query, n_rows; /* made */
     int64_t *missing;        /* [n_features] requests or rows without any value */
+    int64_t *ns;             /* [n_features] what making them took; NULL: nobody asked */
 };
 
 void survey_init(struct survey *s, const struct feat_plan *plan, int64_t sample);
+/* Also what each feature costs: its cells' bytes, and the time it takes. Needs a plan. */
+void survey_costs(struct survey *s);
 void survey_deinit(struct survey *s);
 /* `number`: of the line, 1-based. Wrong lines are counted, never an error. */
 void survey_line(struct survey *s, struct slice line, int64_t number);

@@ -1,6 +1,7 @@
 /* survey_report.c: a survey in words. What the plan reads is told from its own canonical text: its
  * sources ("item.price"), its conditions ("rating where value >= 4") and its remembered fields. */
 #include <math.h>
+#include "base/heap.h"
 #include "tools/survey.h"
 
 static double share(int64_t part, int64_t whole) {
@@ -133,6 +134,28 @@ static void report_missing(const struct survey *s, struct report *r) {
     report_table_end(r);
 }
 
+/* Bytes of a feature's cells, per entity that the feature is about, and time per request and row.
+ */
+static void report_costs(const struct survey *s, struct report *r) {
+    uint64_t *cells = HEAP_ARRAY(uint64_t, s->plan->n_features + 1);
+    feat_state_cell_bytes(s->state, cells);
+    report_table(r, "costs",
+                 (const char *const[]){"feature", "bytes", "us_per_request", "us_per_row", NULL});
+    for (int k = 0; k < s->plan->n_features; k++) {
+        const struct feat *f = s->plan->features[k];
+        struct feat_scope_bytes b = {0};
+        if (f->n_cells > 0)
+            b = feat_state_scope_bytes(s->state, f->cells[0].scope);
+        double us = (double)s->ns[k] * 1e-3;
+        report_cstr(r, NULL, f->name);
+        report_num(r, NULL, b.entities ? (double)cells[k] / (double)b.entities : 0, 1);
+        report_num(r, NULL, s->n_query ? us / (double)s->n_query : NAN, 3);
+        report_num(r, NULL, s->n_rows ? us / (double)s->n_rows : NAN, 4);
+    }
+    report_table_end(r);
+    heap_free(cells);
+}
+
 void survey_report(struct survey *s, struct report *r) {
     report_int(r, "lines", s->lines);
     report_int(r, "events", s->lines - s->bad);
@@ -151,4 +174,6 @@ void survey_report(struct survey *s, struct report *r) {
     report_fields(s, r);
     if (s->plan)
         report_missing(s, r);
+    if (s->ns)
+        report_costs(s, r);
 }

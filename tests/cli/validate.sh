@@ -28,6 +28,8 @@ expect validate_events 1 "$moerank" validate --events "$tmp/events.jsonl" --quie
 expect validate_both 1 "$moerank" validate --events "$tmp/events.jsonl" --config "$tmp/plan.yaml" --quiet
 expect validate_json 1 "$moerank" validate --events "$tmp/events.jsonl" --config "$tmp/plan.yaml" --quiet --json
 json "$out" 'r["lines"] == 11 and r["bad"] == 5'
+want 1 "$moerank" validate --events "$tmp/events.jsonl" --config "$tmp/plan.yaml" --quiet --json --cost
+json "$out" 'len(r["costs"]) == 5 and by(r["costs"], "feature")["clicks"]["bytes"] > 0 and all(c["us_per_row"] >= 0 for c in r["costs"])'
 expect validate_config 0 "$moerank" validate --config docs/examples/synthetic.yaml
 
 # Compressed and from stdin: the same.
