@@ -323,15 +323,20 @@ static void open_ranking(struct rk_labels *l, const struct ev_event *e) {
 
 /* ---- opening what was served ---- */
 
+/* n words of four bytes; of none there may be no address. */
+static void copy_words(void *to, const void *from, size_t n) {
+    if (n > 0)
+        memcpy(to, from, 4 * n);
+}
+
 /* Candidate rows in the order shown; kind position then says where, as it does of a ranking. */
 static void put_in_order(const struct rk_labels *l, const struct feat_plan *p,
                          const struct rpc_request_log *q, struct feat_rows *rows) {
     size_t columns = (size_t)p->cand_columns, slots = (size_t)p->cand_slots;
     for (int k = 0; k < q->response.n; k++) {
         size_t from = q->response.order[k], to = (size_t)k;
-        memcpy(rows->cand + to * columns, q->rows.cand + from * columns, columns * sizeof(float));
-        memcpy(rows->cand_ids + to * slots, q->rows.cand_ids + from * slots,
-               slots * sizeof(uint32_t));
+        copy_words(rows->cand + to * columns, q->rows.cand + from * columns, columns);
+        copy_words(rows->cand_ids + to * slots, q->rows.cand_ids + from * slots, slots);
     }
     for (int i = 0; i < p->n_features && !l->as_served; i++)
         for (int k = 0; k < q->response.n && p->features[i]->kind == &feat_kind_position; k++)
@@ -347,10 +352,8 @@ static struct feat_rows served_rows(struct rk_labels *l, const struct feat_plan 
     rows.query_ids = ARENA_ARRAY(&l->arena, uint32_t, q->rows.n_query_ids);
     rows.cand = ARENA_ARRAY(&l->arena, float, n *(size_t)p->cand_columns);
     rows.cand_ids = ARENA_ARRAY(&l->arena, uint32_t, n * (size_t)p->cand_slots);
-    if (q->rows.n_query > 0)
-        memcpy(rows.query, q->rows.query, (size_t)q->rows.n_query * sizeof(float));
-    if (q->rows.n_query_ids > 0)
-        memcpy(rows.query_ids, q->rows.query_ids, (size_t)q->rows.n_query_ids * sizeof(uint32_t));
+    copy_words(rows.query, q->rows.query, (size_t)q->rows.n_query);
+    copy_words(rows.query_ids, q->rows.query_ids, (size_t)q->rows.n_query_ids);
     put_in_order(l, p, q, &rows);
     return rows;
 }
