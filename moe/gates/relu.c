@@ -15,8 +15,14 @@
  * without, half of all x W are positive whatever W is, no more than half can be zero, and lambda
  * grows to its limit.
  *
- * A row may lose all its experts, and a whole gate may: then no gradient comes back. Both are
- * counted, and `alarm` says so, as for lambda at its limit; keep shared experts or a wide term. */
+ * A row may lose all its experts, and a whole gate may, by the task's gradient alone when experts
+ * do harm at first: then no gradient comes back. `revive` (ours, not the paper's) pulls the
+ * greatest logit of such a row up:
+ *
+ *     loss += revive mean_t [w_t = 0] (-max_e h_te)
+ *
+ * Rows and gates without weight are counted, and `alarm` says so, as for lambda at its limit; keep
+ * shared experts or a wide term. */
 #include <math.h>
 #include <string.h>
 #include "moe/router.h"
@@ -41,7 +47,7 @@ enum { ACTIVE, ROWS, ROWS_WITHOUT, STATS }; /* statistics */
 
 struct conf {
     bool bias, balance;
-    double k, lambda, lambda_max, alpha, band, look_ahead, alarm;
+    double k, lambda, lambda_max, alpha, band, look_ahead, alarm, revive;
 };
 static const struct conf_item items[] = {
     CONF_FLOAT(struct conf, k, "k", "2", 0.01, 512, "experts", "mean number of experts of a row"),
@@ -58,6 +64,8 @@ static const struct conf_item items[] = {
     CONF_BOOL(struct conf, balance, "balance", "true",
               "the penalty weighs experts by their load; false: plain L1"),
     MOE_BIAS_ITEM(struct conf, bias),
+    CONF_FLOAT(struct conf, revive, "revive", "0.01", 0, 100, NULL,
+               "pull on the greatest logit of a row that no expert gets; 0: the paper's gate"),
     CONF_FLOAT(struct conf, alarm, "alarm", "0.5", 0, 1, NULL,
                "share of rows without any expert that raises the alarm"),
     CONF_END};
@@ -112,6 +120,17 @@ static void loads(const struct conf *c, int rows, int n, const float *w, float *
         f[e] *= (float)(n / (c->k * rows));
 }
 
+/* The greatest logit of a row without any expert; -1: the row has one. */
+static int lost(int n, const float *w, const float *h) {
+    int best = 0;
+    for (int e = 0; e < n; e++) {
+        if (w[e] > 0)
+            return -1;
+        best = h[e] > h[best] ? e : best;
+    }
+    return best;
+}
+
 static void forward(const struct moe_gate *g, const struct moe_gate_io *io,
                     const struct moe_rows *x, struct moe_pass *pass, struct moe_route *route) {
     struct saved *s = io->saved;
@@ -125,8 +144,16 @@ static void forward(const struct moe_gate *g, const struct moe_gate_io *io,
     loads(g->conf, x->n_rows, n, route->w, s->f);
     for (size_t i = 0; i < all; i++)
         sum += (double)s->f[i % (size_t)n] * (double)route->w[i];
-    if (x->n_rows)
-        pass->aux += (double)pass->share * (double)io->buffers[LAMBDA] * sum / x->n_rows;
+    if (!x->n_rows)
+        return;
+    pass->aux += (double)pass->share * (double)io->buffers[LAMBDA] * sum / x->n_rows;
+    for (int r = 0; r < x->n_rows; r++) {
+        const float *h = s->router.h + (size_t)r * (size_t)n;
+        int best = lost(n, route->w + (size_t)r * (size_t)n, h);
+        if (best >= 0)
+            pass->aux -= (double)pass->share * ((const struct conf *)g->conf)->revive *
+                         (double)h[best] / x->n_rows;
+    }
 }
 
 static void count(int rows, int n, const float *w, float *stats) {
@@ -149,6 +176,13 @@ static void backward(const struct moe_gate *g, const struct moe_gate_io *io,
         pass->training && x->n_rows ? pass->share * io->buffers[LAMBDA] / (float)x->n_rows : 0;
     for (size_t i = 0; i < (size_t)x->n_rows * (size_t)n; i++)
         d->w[i] = route->w[i] > 0 ? d->w[i] + (by > 0 ? by * s->f[i % (size_t)n] : 0) : 0;
+    for (int r = 0; pass->training && r < x->n_rows; r++) {
+        size_t at = (size_t)r * (size_t)n;
+        int best = lost(n, route->w + at, s->router.h + at);
+        if (best >= 0)
+            d->w[at + (size_t)best] =
+                -pass->share * (float)((const struct conf *)g->conf)->revive / (float)x->n_rows;
+    }
     if (pass->training)
         count(x->n_rows, n, route->w, stats);
     moe_router_backward(&s->conf, n, io->w, x, pass, &s->router, d->w, dw, dx);

@@ -203,6 +203,33 @@ static void test_controller_looks_ahead(void) {
     lab_close(&l);
 }
 
+/* A gate that gives no row anything comes back, and without the pull it never does. */
+static float share_of_lost_rows(const char *settings) {
+    struct lab l;
+    float lost = NAN;
+    if (CHECK_OK(lab_open(&l, "relu", settings, size, 5))) {
+        float *b = lab_field(&l, "b");
+        for (int e = 0; e < N; e++)
+            b[e] = -6;
+        l.share = 1;
+        l.pull_scale = 0;
+        for (int step = 0; step < 400; step++) {
+            lab_redraw(&l, 1000 + (uint64_t)step);
+            lab_step(&l, 1);
+            if (step == 0)
+                CU_ASSERT(lab_field(&l, "zero_rows")[0] == 1 && lab_field(&l, "alarm")[0] == 1);
+        }
+        lost = lab_field(&l, "zero_rows")[0];
+        CU_ASSERT(lab_field(&l, "alarm")[0] == (lost > 0.5f));
+    }
+    lab_close(&l);
+    return lost;
+}
+static void test_a_dead_layer_comes_back(void) {
+    CU_ASSERT(share_of_lost_rows("{\"k\":4,\"revive\":0.2}") < 0.2f);
+    CU_ASSERT(share_of_lost_rows("{\"k\":4,\"revive\":0}") == 1);
+}
+
 /* The trace: all steps while they fit, then every other, every fourth, ...; the last point is near
  * the end, and each says what the buffers said at its step. */
 static void test_trace_of_lambda(void) {
@@ -261,5 +288,5 @@ static void test_statistics_and_penalty(void) {
 
 SUITE("moe_gate_relu", TEST(test_sparsity_settles_at_its_target),
       TEST(test_without_bias_the_alarm_is_raised), TEST(test_controller_arithmetic),
-      TEST(test_controller_looks_ahead), TEST(test_trace_of_lambda),
-      TEST(test_statistics_and_penalty))
+      TEST(test_controller_looks_ahead), TEST(test_a_dead_layer_comes_back),
+      TEST(test_trace_of_lambda), TEST(test_statistics_and_penalty))
