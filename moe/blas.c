@@ -71,12 +71,16 @@ void moe_gemm(int ta, int tb, int m, int n, int k, const float *a, int lda, cons
                 k, 1.0f, a, lda, b, ldb, beta, c, ldc);
 }
 
+static int narrow(const struct moe_train_gemm *g) { return g->m <= 1 || g->n <= 4 || g->k <= 0; }
+
 void moe_gemm_then(const struct moe_train_gemm *g) {
     if (g->m <= 0 || g->n <= 0)
         return;
-    if (moe_gemm_own() && g->n > 4 && g->m > 1 && g->k > 0) {
-        struct moe_train_gemm own = *g;
-        own.bf16 = moe_gemm_bf16(g->m, g->n, g->k);
+    if (moe_gemm_own() && !narrow(g) && (!g->also || !narrow(g->also))) {
+        struct moe_train_gemm own = *g, also = g->also ? *g->also : *g;
+        own.bf16 = also.bf16 = moe_gemm_bf16(g->m < also.m ? g->m : also.m, g->n, g->k);
+        if (g->also)
+            own.also = &also;
         moe_train_gemm(&own);
         return;
     }
@@ -86,6 +90,8 @@ void moe_gemm_then(const struct moe_train_gemm *g) {
              g->ldc);
     if (g->done)
         g->done(g->ctx, 0, g->m, 0, g->n);
+    if (g->also)
+        moe_gemm_then(g->also);
 }
 
 const char *moe_blas_core(void) { return openblas_get_corename(); }

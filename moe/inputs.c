@@ -2,6 +2,7 @@
  * the batch; then nothing is written out for it unless something reads rows itself. Never in exact
  * passes: folding changes the order of sums. */
 #include "moe/inputs.h"
+#include <stdatomic.h>
 #include <string.h>
 
 /* --- which columns may be folded
@@ -191,6 +192,9 @@ static void number_groups(const struct moe_batch *b, struct moe_run *r) {
         r->start[++g] = b->n_rows;
 }
 
+/* A number for each batch that is filled in, of all threads. */
+static atomic_uint_fast64_t filled;
+
 void moe_inputs_forward(const struct moe_model *m, const float *v, const struct moe_batch *b,
                         struct moe_run *r, bool exact, bool q_ready) {
     int dq = m->part[MOE_QUERY], dc = m->part[MOE_CAND];
@@ -212,6 +216,7 @@ void moe_inputs_forward(const struct moe_model *m, const float *v, const struct 
                              .fold = folded[0] || folded[1] ? &r->fold : NULL,
                              .fold_q = folded[0] ? r->fold_index[0] : NULL,
                              .fold_c = folded[1] ? r->fold_index[1] : NULL,
+                             .key = atomic_fetch_add(&filled, 1) + 1,
                              .q_ready = q_ready};
 }
 

@@ -94,6 +94,7 @@ static void open_source(const struct moe_level *l, int i, const struct moe_rows 
     s->x[i].dq = s->x[i].q_from = s->x[i].c_from = 0;
     s->x[i].q = NULL;
     s->x[i].fold = NULL;
+    s->x[i].key = 0;
     s->x[i].fold_q = s->x[i].fold_c = NULL;
     s->x[i].dc = src->columns;
     s->x[i].c = src->n == 1 ? below->out[src->modules[0]] : s->concat[i];

@@ -18,15 +18,16 @@ struct part {
     const struct moe_fold_part *fold; /* NULL: none */
     float *p;
     const int *index;
+    uint64_t key;
 };
 static struct part query_part(const struct moe_rows *x) {
-    struct part p = {.x = x->q, .rows = x->n_groups, .d = x->dq, .from = x->q_from};
+    struct part p = {.x = x->q, .rows = x->n_groups, .d = x->dq, .from = x->q_from, .key = x->key};
     if (x->fold_q)
         p.fold = &x->fold->part[0], p.p = x->fold->p, p.index = x->fold_q;
     return p;
 }
 static struct part cand_part(const struct moe_rows *x) {
-    struct part p = {.x = x->c, .rows = x->n_rows, .d = x->dc, .from = x->c_from};
+    struct part p = {.x = x->c, .rows = x->n_rows, .d = x->dc, .from = x->c_from, .key = x->key};
     if (x->fold_c)
         p.fold = &x->fold->part[1], p.p = x->fold->p, p.index = x->fold_c;
     return p;
@@ -74,16 +75,34 @@ static void part_forward(const struct part *p, const float *w, const float *bias
         then->done(then->ctx, 0, p->rows, 0, n);
 }
 
-/* dw += part^T dy; dx += dy w^T, from column p->from on */
+/* What one run of columns adds to dw: part^T dy. */
+static struct moe_train_gemm run_grad(const struct part *p, const int run[2], int n,
+                                      const float *dy, float *dw) {
+    return (struct moe_train_gemm){.ta = true,
+                                   .add = true,
+                                   .m = run[1] - run[0],
+                                   .n = n,
+                                   .k = p->rows,
+                                   .a = p->x + run[0],
+                                   .b = dy,
+                                   .c = dw + (size_t)run[0] * (size_t)n,
+                                   .lda = p->d,
+                                   .ldb = n,
+                                   .ldc = n,
+                                   .key = p->key};
+}
+
+/* dw += part^T dy (unless dw is NULL); dx += dy w^T, from column p->from on */
 static void part_backward(const struct part *p, const float *w, int n, const float *dy, float *dw,
                           float *dx, float beta, const struct moe_linear_then *then) {
     int run[2][2];
     dense_runs(p, run);
     for (int i = 0; i < 2; i++) {
         int from = run[i][0], to = run[i][1];
-        if (to > from)
-            moe_gemm(1, 0, to - from, n, p->rows, p->x + from, p->d, dy, n, 1,
-                     dw + (size_t)from * (size_t)n, n);
+        if (to > from && dw) {
+            struct moe_train_gemm g = run_grad(p, run[i], n, dy, dw);
+            moe_gemm_then(&g);
+        }
         from = from > p->from ? from : p->from;
         if (dx && to > from)
             moe_gemm_then(&(struct moe_train_gemm){.tb = true,
@@ -102,6 +121,16 @@ static void part_backward(const struct part *p, const float *w, int n, const flo
     }
     if (p->fold)
         moe_fold_backward(p->fold, p->p, p->rows, p->index, w, n, dy, dw, dx != NULL);
+}
+
+/* Both parts of rows that are alone have the same dy: dw of both in one product. */
+static void both_grads(const struct part *q, const struct part *c, int n, const float *dy,
+                       float *dw) {
+    struct moe_train_gemm also =
+        run_grad(c, (const int[2]){0, c->d}, n, dy, dw + (size_t)q->d * (size_t)n);
+    struct moe_train_gemm g = run_grad(q, (const int[2]){0, q->d}, n, dy, dw);
+    g.also = &also;
+    moe_gemm_then(&g);
 }
 
 /* Row r is the only one of group r, in a pass that keeps no query products for later ones. */
@@ -146,18 +175,19 @@ void moe_linear_backward_then(const struct moe_rows *x, const float *w, int n, c
     assert(!then || (dx && dx->fresh && !x->dq && !x->fold_c));
     if (db)
         moe_vec_sum_rows(x->n_rows, n, dy, db);
-    if (x->dc) {
-        struct part c = cand_part(x);
-        part_backward(&c, w + at, n, dy, dw + at, dx ? dx->c : NULL, dx && dx->fresh ? 0 : 1, then);
-    }
+    struct part q = query_part(x), c = cand_part(x);
+    const bool direct = x->dq && alone(x), both = direct && x->dc && !q.fold && !c.fold;
+    if (both)
+        both_grads(&q, &c, n, dy, dw);
+    if (x->dc)
+        part_backward(&c, w + at, n, dy, both ? NULL : dw + at, dx ? dx->c : NULL,
+                      dx && dx->fresh ? 0 : 1, then);
     if (x->dq) {
-        struct part q = query_part(x);
-        const bool direct = alone(x);
         if (!direct) {
             memset(qdy, 0, (size_t)x->n_groups * (size_t)n * sizeof *qdy);
             moe_vec_collect(x->n_rows, n, dy, x->group, qdy);
         }
-        part_backward(&q, w, n, direct ? dy : qdy, dw, dx ? dx->q : NULL, 1, NULL);
+        part_backward(&q, w, n, direct ? dy : qdy, both ? NULL : dw, dx ? dx->q : NULL, 1, NULL);
     }
 }
 void moe_linear_backward(const struct moe_rows *x, const float *w, int n, const float *dy,

@@ -93,6 +93,7 @@ static struct moe_rows rows_of(const struct moe_route_pass *p, int e) {
     some.c = p->s->xc;
     some.group = p->s->group;
     some.start = NULL;
+    some.key = 0; /* the buffers are those of all experts */
     for (int i = 0; i < x->n; i++) {
         memcpy(p->s->xc + (size_t)i * dc, all->c + (size_t)x->row[i] * dc, dc * sizeof(float));
         p->s->group[i] = all->group[x->row[i]];

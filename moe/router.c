@@ -50,6 +50,7 @@ static struct moe_rows seen(const struct moe_router_conf *c, const struct moe_ro
         y.q = s->q;
         y.c = s->c;
         y.fold = NULL;
+        y.key = 0;
         y.fold_q = y.fold_c = NULL;
     }
     return y;

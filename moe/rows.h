@@ -8,6 +8,7 @@
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct moe_fold;
 struct moe_rows {
@@ -23,7 +24,9 @@ struct moe_rows {
     const struct moe_fold *fold;
     const int *fold_q, *fold_c; /* [n_groups x fields of q], [n_rows x fields of c] rows of P; NULL:
                                  * this part is not folded */
-    bool q_ready;               /* serving: products of the query part are in the scratch already */
+    uint64_t key; /* of what stands in q and c, never used again: for who keeps something made of
+                   * them; 0: none */
+    bool q_ready; /* serving: products of the query part are in the scratch already */
 };
 static inline int moe_rows_columns(const struct moe_rows *x) { return x->dq + x->dc; }
 

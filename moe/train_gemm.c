@@ -19,13 +19,37 @@ enum {
     PANEL = 32,
 };
 
+/* A transposed operand as it was packed: [blocks of k][tiles][steps][16]. */
+struct kept {
+    struct moe_train_gemm of;
+    float *p;
+    size_t floats;
+    uint64_t used; /* larger: later */
+};
+enum { KEPT = 4 };
+
+/* A thread's own. */
+struct buffers {
+    float *b, *a; /* [BLOCK_FLOATS], [A_FLOATS] */
+    struct kept kept[KEPT];
+    uint64_t uses;
+};
+
 static pthread_key_t key;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static const struct moe_train_kernels *kernels;
 static bool bf16;
 
+static void buffers_free(void *p) {
+    struct buffers *own = p;
+    heap_free(own->b);
+    for (int i = 0; i < KEPT; i++)
+        heap_free(own->kept[i].p);
+    heap_free(own);
+}
+
 static void set_up(void) {
-    pthread_key_create(&key, heap_free);
+    pthread_key_create(&key, buffers_free);
 #if defined(__x86_64__)
     if (moe_cpu()->isa == MOE_ISA_AVX512) {
         kernels = &moe_train_kernels_avx512;
@@ -39,13 +63,15 @@ bool moe_train_gemm_possible(bool with_bf16) {
     return kernels && (bf16 || !with_bf16);
 }
 
-static float *buffers(void) {
-    float *p = pthread_getspecific(key);
-    if (!p) {
-        p = heap_alloc_aligned((BLOCK_FLOATS + A_FLOATS) * sizeof *p);
-        pthread_setspecific(key, p);
+static struct buffers *buffers(void) {
+    struct buffers *own = pthread_getspecific(key);
+    if (!own) {
+        own = HEAP_NEW(struct buffers);
+        own->b = heap_alloc_aligned((BLOCK_FLOATS + A_FLOATS) * sizeof(float));
+        own->a = own->b + BLOCK_FLOATS;
+        pthread_setspecific(key, own);
     }
-    return p;
+    return own;
 }
 
 static int steps_of(const struct moe_train_gemm *g, int k) { return g->bf16 ? (k + 1) / 2 : k; }
@@ -95,15 +121,55 @@ static void pack_a(const struct moe_train_gemm *g, const struct cut *c, int tile
         }
 }
 
-/* The tile's rows of op(A): where they stand, or as `pack` has them. */
+static int block_steps(const struct moe_train_gemm *g) {
+    return steps_of(g, g->k) < STEPS ? steps_of(g, g->k) : STEPS;
+}
+
+/* A as a whole, packed now or before; NULL: it is not kept. */
+static const float *keep_a(const struct moe_train_gemm *g, struct buffers *own) {
+    struct kept *k = &own->kept[0];
+    const struct cut c = cut_rows(g->m);
+    if (!g->ta || !g->key)
+        return NULL;
+    for (int i = 0; i < KEPT; i++) {
+        struct kept *x = &own->kept[i];
+        if (x->of.key == g->key && x->of.a == g->a && x->of.lda == g->lda && x->of.m == g->m &&
+            x->of.k == g->k && x->of.bf16 == g->bf16) {
+            x->used = ++own->uses;
+            return x->p;
+        }
+        k = x->used < k->used ? x : k;
+    }
+    const size_t row = (size_t)c.tiles * 16, floats = (size_t)steps_of(g, g->k) * row;
+    if (k->floats < floats) {
+        heap_free(k->p);
+        k->p = heap_alloc_aligned(floats * sizeof *k->p);
+        k->floats = floats;
+    }
+    const int most = block_steps(g) * (g->bf16 ? 2 : 1);
+    for (int k0 = 0; k0 < g->k; k0 += most) {
+        const int n = g->k - k0 < most ? g->k - k0 : most;
+        float *block = k->p + (size_t)steps_of(g, k0) * row;
+        for (int tile = 0; tile < c.tiles; tile += TOGETHER)
+            pack_a(g, &c, tile, k0, n, block + (size_t)tile * (size_t)steps_of(g, n) * 16);
+    }
+    k->of = *g;
+    k->used = ++own->uses;
+    return k->p;
+}
+
+/* The tile's rows of op(A): where they stand, or as they were packed as a whole (`kept`), or as
+ * `pack` has them. */
 static void open_a(const struct moe_train_gemm *g, const struct cut *c, int tile, int k0, int k,
-                   float *pack, struct moe_train_tile *t) {
+                   const float *kept, float *pack, struct moe_train_tile *t) {
     const size_t ld = (size_t)g->lda, steps = (size_t)steps_of(g, k);
     const int i = first_row(c, tile), mr = first_row(c, tile + 1) - i;
     if (g->ta) {
-        if (tile % TOGETHER == 0)
+        const size_t before = (size_t)steps_of(g, k0) * (size_t)c->tiles;
+        if (!kept && tile % TOGETHER == 0)
             pack_a(g, c, tile, k0, k, pack);
-        t->a = (const char *)(pack + (size_t)(tile % TOGETHER) * steps * 16);
+        t->a = kept ? (const char *)(kept + (before + (size_t)tile * steps) * 16)
+                    : (const char *)(pack + (size_t)(tile % TOGETHER) * steps * 16);
         t->a_row = sizeof(float);
         t->a_step = 16 * sizeof(float);
         return;
@@ -123,15 +189,15 @@ static void open_a(const struct moe_train_gemm *g, const struct cut *c, int tile
 }
 
 /* All rows of C over one packed block of B. */
-static void run_block(const struct moe_train_gemm *g, int k0, int k, int j0, int n, const float *b,
-                      float *a) {
+static void run_block(const struct moe_train_gemm *g, int k0, int k, int j0, int n,
+                      const float *kept, const struct buffers *own) {
     const struct cut c = cut_rows(g->m);
     struct moe_train_tile t = {.steps = steps_of(g, k), .ldc = (size_t)g->ldc};
     t.add = g->add || k0 > 0;
     for (int tile = 0; tile < c.tiles; tile++) {
         const int i = first_row(&c, tile), mr = first_row(&c, tile + 1) - i;
-        const float *w = b;
-        open_a(g, &c, tile, k0, k, a, &t);
+        const float *w = own->b;
+        open_a(g, &c, tile, k0, k, kept, own->a, &t);
         for (int j = 0; j < n; j += PANEL) {
             t.cols = n - j < PANEL ? n - j : PANEL;
             t.w = w;
@@ -146,16 +212,18 @@ static void run_block(const struct moe_train_gemm *g, int k0, int k, int j0, int
 }
 
 void moe_train_gemm(const struct moe_train_gemm *g) {
-    const int per_step = g->bf16 ? 2 : 1;
-    const int steps = steps_of(g, g->k), most = steps < STEPS ? steps : STEPS;
-    const int columns = BLOCK_FLOATS / most / PANEL * PANEL;
-    float *b = buffers(), *a = b + BLOCK_FLOATS;
+    const int steps = block_steps(g), most = steps * (g->bf16 ? 2 : 1);
+    const int columns = BLOCK_FLOATS / steps / PANEL * PANEL;
+    struct buffers *own = buffers();
+    const float *kept = keep_a(g, own), *also = g->also ? keep_a(g->also, own) : NULL;
     for (int j = 0; j < g->n; j += columns) {
         const int n = g->n - j < columns ? g->n - j : columns;
-        for (int k0 = 0; k0 < g->k; k0 += most * per_step) {
-            const int k = g->k - k0 < most * per_step ? g->k - k0 : most * per_step;
-            pack_b(g, k0, k, j, n, b);
-            run_block(g, k0, k, j, n, b, a);
+        for (int k0 = 0; k0 < g->k; k0 += most) {
+            const int k = g->k - k0 < most ? g->k - k0 : most;
+            pack_b(g, k0, k, j, n, own->b);
+            run_block(g, k0, k, j, n, kept, own);
+            if (g->also)
+                run_block(g->also, k0, k, j, n, also, own);
         }
     }
 }

@@ -7,6 +7,7 @@
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct moe_train_gemm {
     bool ta, tb; /* the operand is stored transposed */
@@ -22,6 +23,12 @@ struct moe_train_gemm {
      * nearest cache; pieces come in order of rows for given columns. NULL: nobody asks. */
     void (*done)(void *ctx, int row, int rows, int col, int cols);
     void *ctx;
+    /* Names what stands in a transposed A: packed once, it serves this thread's later products with
+     * the same A and key. 0: not kept. Keys are never used again for other contents. */
+    uint64_t key;
+    /* A second product with the same B, n, k and types (its a, lda, m, c, key and add count); NULL:
+     * none. */
+    const struct moe_train_gemm *also;
 };
 
 /* Whether this CPU (cpu.h, MOERANK_ISA heeded) has the kernels. */

@@ -168,4 +168,54 @@ static void test_switch(void) {
     CU_ASSERT_EQUAL(memcmp(full, half, sizeof full), 0);
 }
 
-SUITE("moe_train_gemm", TEST(test_products), TEST(test_not_finite), TEST(test_switch))
+/* A packed operand is kept for its key and for no other; two products share one B. */
+static void test_kept_and_also(void) {
+    enum { K = 700, M = 45, N = 33, OTHER = 20 };
+    struct rng r;
+    rng_init(&r, 4);
+    for (int half = 0; half < 2; half++) {
+        if (!moe_train_gemm_possible(half))
+            continue;
+        float *a = drawn(K * M, &r), *a2 = drawn(K * OTHER, &r), *b = drawn(K * N, &r);
+        float *c = drawn((M + OTHER) * N, &r), *plain = HEAP_ARRAY(float, (M + OTHER) * N);
+        struct moe_train_gemm g = {.ta = true,
+                                   .bf16 = half,
+                                   .m = M,
+                                   .n = N,
+                                   .k = K,
+                                   .a = a,
+                                   .b = b,
+                                   .c = plain,
+                                   .lda = M,
+                                   .ldb = N,
+                                   .ldc = N};
+        struct moe_train_gemm also = g;
+        also.m = also.lda = OTHER;
+        also.a = a2;
+        also.c = plain + M * N;
+        for (uint64_t key = 1; key < 4; key++) {
+            a[5] = a2[7] = (float)key; /* new contents, new key */
+            g.key = also.key = 0;
+            g.also = NULL;
+            g.c = plain;
+            also.c = plain + M * N;
+            moe_train_gemm(&g);
+            moe_train_gemm(&also);
+            g.key = also.key = key + (uint64_t)half * 10;
+            g.c = c;
+            also.c = c + M * N;
+            g.also = &also;
+            for (int again = 0; again < 2; again++) {
+                memset(c, 0xff, (M + OTHER) * N * sizeof *c);
+                moe_train_gemm(&g);
+                CU_ASSERT_EQUAL(memcmp(c, plain, (M + OTHER) * N * sizeof *c), 0);
+            }
+        }
+        float *all[] = {a, a2, b, c, plain};
+        for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+            heap_free(all[i]);
+    }
+}
+
+SUITE("moe_train_gemm", TEST(test_kept_and_also), TEST(test_products), TEST(test_not_finite),
+      TEST(test_switch))
