@@ -2,8 +2,10 @@
  *
  * A way's state is one atomic number: above 0 so many readers hold its row, BUSY while a writer
  * fills it. A reader pins first and looks at the tag again; a writer takes a way only from 0. Tag 0
- * is an empty way. Keys are spread by a multiplication, so they need not be random. It does not
- * age by time and it never shrinks: it dies with its model. */
+ * is an empty way. A way gets its row with its first key: rows are given out one after another, so
+ * memory is taken as items come, although it is mapped in huge pages. Keys are spread by a
+ * multiplication, so they need not be random. It does not age by time and it never shrinks: it dies
+ * with its model. */
 #include "moe/item_cache.h"
 #include <assert.h>
 #include <stdatomic.h>
@@ -15,9 +17,12 @@
 #define WAYS 8
 #define BUSY INT32_MIN
 
+#define RECENT   (1u << 31)
+#define ROWS_MAX ((1u << 31) - WAYS)
+
 struct state {
     _Atomic int32_t users;
-    _Atomic uint32_t recent; /* second chance */
+    _Atomic uint32_t row; /* its row's number + 1, 0: none yet; and RECENT, for a second chance */
 };
 struct moe_item_cache {
     uint64_t sets;
@@ -37,8 +42,8 @@ struct moe_item_cache *moe_item_cache_new(size_t bytes, size_t row_bytes) {
     size_t set_bytes = WAYS * (row_bytes + sizeof *c->tags + sizeof *c->state);
     c->row_bytes = row_bytes;
     c->sets = bytes / set_bytes ? bytes / set_bytes : 1;
-    if (c->sets > UINT32_MAX / WAYS)
-        c->sets = UINT32_MAX / WAYS;
+    if (c->sets > ROWS_MAX / WAYS)
+        c->sets = ROWS_MAX / WAYS;
     /* untouched pages cost nothing, so a generous budget is not spent before it is needed */
     const size_t rows = c->sets * WAYS * row_bytes, words = c->sets * WAYS * sizeof *c->tags;
     c->mapped = rows + 2 * words;
@@ -86,6 +91,10 @@ static int find(const struct moe_item_cache *c, size_t set, uint64_t tag) {
     return -1;
 }
 
+static char *row_at(const struct moe_item_cache *c, uint32_t row) {
+    return c->rows + (size_t)((row & ~RECENT) - 1) * c->row_bytes;
+}
+
 const char *moe_item_cache_get(struct moe_item_cache *c, uint64_t key, uint32_t *pin) {
     const uint64_t tag = tag_of(key);
     if (!c->sets)
@@ -101,10 +110,11 @@ const char *moe_item_cache_get(struct moe_item_cache *c, uint64_t key, uint32_t 
         atomic_fetch_sub_explicit(&s->users, 1, memory_order_release);
         return NULL;
     }
-    if (!atomic_load_explicit(&s->recent, memory_order_relaxed))
-        atomic_store_explicit(&s->recent, 1, memory_order_relaxed);
+    const uint32_t row = atomic_load_explicit(&s->row, memory_order_relaxed);
+    if (!(row & RECENT))
+        atomic_fetch_or_explicit(&s->row, RECENT, memory_order_relaxed);
     *pin = (uint32_t)at;
-    return c->rows + at * c->row_bytes;
+    return row_at(c, row);
 }
 
 void moe_item_cache_release(struct moe_item_cache *c, uint32_t pin) {
@@ -122,7 +132,7 @@ static int take_way(struct moe_item_cache *c, size_t set) {
             if (round == 0 && !empty)
                 continue;
             if (round == 1 && !empty &&
-                atomic_exchange_explicit(&s->recent, 0, memory_order_relaxed))
+                atomic_fetch_and_explicit(&s->row, ~RECENT, memory_order_relaxed) & RECENT)
                 continue;
             if (atomic_compare_exchange_strong_explicit(&s->users, &nobody, BUSY,
                                                         memory_order_acq_rel, memory_order_relaxed))
@@ -142,13 +152,14 @@ void moe_item_cache_put(struct moe_item_cache *c, uint64_t key, const char *row)
     if (w < 0)
         return;
     const size_t at = set + (size_t)w;
-    if (atomic_load_explicit(&c->tags[at], memory_order_relaxed))
+    uint32_t place = atomic_load_explicit(&c->state[at].row, memory_order_relaxed);
+    if (place)
         atomic_fetch_add_explicit(&c->evictions, 1, memory_order_relaxed);
     else
-        atomic_fetch_add_explicit(&c->kept, 1, memory_order_relaxed);
+        place = 1 + (uint32_t)atomic_fetch_add_explicit(&c->kept, 1, memory_order_relaxed);
     atomic_store_explicit(&c->tags[at], 0, memory_order_release);
-    memcpy(c->rows + at * c->row_bytes, row, c->row_bytes);
-    atomic_store_explicit(&c->state[at].recent, 1, memory_order_relaxed);
+    memcpy(row_at(c, place), row, c->row_bytes);
+    atomic_fetch_or_explicit(&c->state[at].row, place | RECENT, memory_order_relaxed);
     atomic_store_explicit(&c->tags[at], tag, memory_order_release);
     atomic_fetch_sub_explicit(&c->state[at].users, BUSY, memory_order_release);
 }

@@ -1,8 +1,8 @@
 /* item_cache.h: rows of bytes by 64-bit key, under a byte budget: the item halves of a model's
- * first layers. Set-associative like a CPU's cache: a key's set is one line of eight tags, a way's
- * row stands at a fixed place, so a look-up is one line and one row, both easily asked for ahead.
+ * first layers. Set-associative like a CPU's cache: a key's set is one line of eight tags and one
+ * of eight states, which say where the rows are; both are easily asked for ahead.
  *
- *     tags [sets][8]     state [sets][8]     rows [sets][8][row_bytes]
+ *     tags [sets][8]     state [sets][8]     rows [sets * 8][row_bytes]
  *
  * Replacement within a set is by second chance. Shared by threads without locks: a hit pins its
  * row until it is released, a pinned row is never overwritten, and what cannot be placed is not

@@ -222,7 +222,10 @@ def main():
             split(o, folder, rows)
     lscpu = {k.strip(): v.strip() for k, v in (line.split(":", 1) for line in subprocess.run(
         ["lscpu"], capture_output=True, text=True).stdout.splitlines() if ":" in line)}
-    bench_train.write("rank", o.out, bench_train.finite(rows), threads_per_core=lscpu.get("Thread(s) per core"))
+    peaks = subprocess.run([o.program, "bench", "score", "--sample", "small", "--rows", "[1]", "--rounds", "1", "--json"],
+                           capture_output=True, text=True)
+    peaks = json.loads(peaks.stdout)["peaks"] if peaks.returncode == 0 else None  # GFLOP/s, measured
+    bench_train.write("rank", o.out, bench_train.finite(rows), threads_per_core=lscpu.get("Thread(s) per core"), peaks=peaks)
 
 
 if __name__ == "__main__":

@@ -63,6 +63,26 @@ static void test_budget(void) {
     moe_item_cache_free(c);
 }
 
+/* A large budget and few items: memory is taken from the beginning on, without gaps. */
+static void test_memory_is_taken_as_items_come(void) {
+    struct moe_item_cache *c = moe_item_cache_new((size_t)1 << 30, ROW);
+    const char *first = NULL, *last = NULL;
+    char row[ROW];
+    uint32_t pin;
+    for (uint64_t key = 0; key < 1000; key++) {
+        fill(row, key);
+        moe_item_cache_put(c, key, row);
+        const char *at = moe_item_cache_get(c, key, &pin);
+        CU_ASSERT_FATAL(at != NULL);
+        moe_item_cache_release(c, pin);
+        first = !first || at < first ? at : first;
+        last = !last || at > last ? at : last;
+    }
+    CU_ASSERT_EQUAL(last - first, 999 * ROW);
+    CU_ASSERT_EQUAL(moe_item_cache_read(c).kept, 1000);
+    moe_item_cache_free(c);
+}
+
 static void test_pins(void) {
     struct moe_item_cache *c = moe_item_cache_new(1, ROW); /* one set */
     const char *held[8];
@@ -132,5 +152,5 @@ static void test_threads(void) {
     moe_item_cache_free(c);
 }
 
-SUITE("moe_pack_cache", TEST(test_put_and_get), TEST(test_budget), TEST(test_pins),
-      TEST(test_threads))
+SUITE("moe_pack_cache", TEST(test_put_and_get), TEST(test_budget),
+      TEST(test_memory_is_taken_as_items_come), TEST(test_pins), TEST(test_threads))
