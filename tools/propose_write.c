@@ -196,8 +196,8 @@ enum status propose_write(struct propose *p, struct buf *out) {
                "# Proposed by moerank autofeature from %lld events: %llu users, %llu items, %lld "
                "lists. A start: docs/features.md.\n"
                "kafka: {brokers: \"\"}\nstate: {snapshot: \"\"}\nlateness: 1h\nfeatures:\n",
-               (long long)p->events, (unsigned long long)p->users.n,
-               (unsigned long long)p->items.n, (long long)p->rankings);
+               (long long)p->events, (unsigned long long)p->users.n, (unsigned long long)p->items.n,
+               (long long)p->rankings);
     for (int i = 0; i < p->n_fields; i++)
         write_field(p, &p->fields[i], out);
     for (int t = 0; t < p->n_types; t++)
