@@ -167,7 +167,7 @@ static void write_model(struct metarank *m) {
         metarank_note(m, node_get(model, "warmup")->line, METARANK_NO_NEED,
                       "a loaded model needs none", "warmup");
     line(m, "model:");
-    line(m, "  numbers: {encode: [value, ple], bins: 16}");
+    line(m, "  numbers: {encode: [value, ple], bins: 8}");
     line(m, "  layers:");
     line(m, "    - {kind: mmoe, experts: 4, expert: {kind: mlp, hidden: [64], out: 32}}");
     line(m, "  tower: {hidden: []}");
