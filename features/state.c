@@ -52,15 +52,31 @@ static struct feat_state *state_of(const struct feat_plan *plan, const struct fe
     return s;
 }
 
+/* A change of an item's field takes what the item gave from one sum and adds it to another: three
+ * records by one decision, which several writers cannot take without a lock over all of them. */
+static enum status refuse_sums(const struct feat_plan *plan) {
+    for (int i = 0; i < plan->n_features; i++) {
+        const struct feat *f = plan->features[i];
+        if (f->place < 0 || !plan->places[f->place].sums)
+            continue;
+        bool is_text = strcmp(f->kind->name, "text_match") == 0;
+        return fail(STATUS_FAILED_PRECONDITION,
+                    "feature '%s' (line %d) sums over items by %s, which a store with several "
+                    "writers cannot hold; take store: memory, or %s",
+                    f->name, f->line, plan->places[f->place].text,
+                    is_text ? "method: term or ngram, which need no document frequencies"
+                            : "let events carry the field and use scope: event.FIELD");
+    }
+    return STATUS_OK;
+}
+
 enum status feat_state_open(const struct feat_plan *plan, const struct feat_store_conf *c,
                             struct feat_state **out) {
     const struct feat_store_ops *ops =
         c->kind == FEAT_STORE_REDIS ? &feat_store_redis : &feat_store_memory;
     struct feat_store *store;
-    if (ops->commit != NULL && plan->sums_items)
-        return fail(STATUS_FAILED_PRECONDITION,
-                    "a scope item.FIELD sums over items, which a store with several writers cannot "
-                    "hold; take store: memory, or let events carry the field and use event.FIELD");
+    if (ops->commit != NULL)
+        TRY(refuse_sums(plan));
     TRY(ops->open(plan, c, &store));
     struct feat_state *s = state_of(plan, c, ops, store);
     enum status status = feat_state_is_shared(s) ? feat_shared_resume(s) : STATUS_OK;

@@ -1,0 +1,36 @@
+/* features_refused: a plan that only a store with one writer can hold is refused by a shared one
+ * before anything is connected to; the message names feature, line and remedy. */
+#include "tests/unit/features_make.h"
+
+static void check(const char *text, const char *message) {
+    const char *address = "unix:/nonexistent";
+    struct feat_plan *p = plan_of(text);
+    struct feat_state *s = NULL;
+    struct feat_store_conf c = {
+        .kind = FEAT_STORE_REDIS,
+        .redis = {.addresses = {&address, 1}, .user = "", .password = "", .timeout_us = 1000000},
+        .prefix = "t:",
+        .buckets = 8};
+    CHECK_FAILS(feat_state_open(p, &c, &s), STATUS_FAILED_PRECONDITION, message);
+    feat_plan_free(p);
+}
+
+static void test_sums_over_items_are_refused_by_name(void) {
+    check("features:\n"
+          "  - {name: all, kind: count, scope: item, on: any}\n"
+          "  - {name: by_genre, kind: count, scope: item.genre, on: any}\n",
+          "feature 'by_genre' (line 3) sums over items by item.genre");
+    check("features:\n"
+          "  - {name: by_genre, kind: count, scope: item.genre, on: any}\n",
+          "scope: event.FIELD");
+    check(
+        "features:\n"
+        "  - {name: text, kind: text_match, query: context.q, source: item.title, method: bm25}\n",
+        "feature 'text' (line 2)");
+    check(
+        "features:\n"
+        "  - {name: text, kind: text_match, query: context.q, source: item.title, method: bm25}\n",
+        "method: term or ngram");
+}
+
+SUITE("features_refused", TEST(test_sums_over_items_are_refused_by_name))
