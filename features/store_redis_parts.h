@@ -70,7 +70,7 @@ struct feat_redis_reader {
     struct arena arena;           /* of the section */
     struct feat_applied *applied; /* [n_applied] */
     int n_applied;
-    bool has_applied, told; /* told: somebody has it, it must not change any more */
+    bool has_applied, told;    /* told: somebody has it, it must not change any more */
     uint64_t epoch;            /* of the client, when `applied` was asked for */
     uint64_t trusted;          /* the epoch at which all markers were as far as `applied` */
     struct feat_entity *names; /* [n] read so far */
