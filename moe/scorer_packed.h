@@ -17,9 +17,11 @@
 #include "moe/scorer.h"
 
 /* Rows that go through all layers together: their activations stay in L2. Sparse models take
- * more, so that an expert gets whole tiles; models that mix rows take the request. */
+ * more, so that an expert gets two whole tiles, and the more the more experts there are to choose
+ * among: 126 up to 16, 252 up to 32. Models that mix rows take the request. */
 #define MOE_BLOCK        56
-#define MOE_BLOCK_SPARSE 448
+#define MOE_BLOCK_SPARSE 126
+#define MOE_BLOCK_MOST   504
 
 /* A product with packed weights: y = act(x W + start). */
 struct packed_layer {

@@ -405,11 +405,17 @@ static void number_units(struct moe_packed *p) {
 }
 
 static int block_of(const struct moe_model *m, int rows_max) {
-    bool sparse = false;
+    int most = 0, block = MOE_BLOCK; /* experts that a sparse gate chooses among */
     for (int l = 0; l < m->n_levels; l++)
-        for (int g = 0; g < m->levels[l].n_gates; g++)
-            sparse |= (m->levels[l].gates[g].gate.flags & MOE_GATE_SPARSE) != 0;
-    int block = sparse ? MOE_BLOCK_SPARSE : MOE_BLOCK;
+        for (int g = 0; g < m->levels[l].n_gates; g++) {
+            const struct moe_gate *gate = &m->levels[l].gates[g].gate;
+            if ((gate->flags & MOE_GATE_SPARSE) && gate->n_experts > most)
+                most = gate->n_experts;
+        }
+    if (most)
+        block = MOE_BLOCK_SPARSE;
+    for (; most > 16 && block < MOE_BLOCK_MOST; most /= 2)
+        block *= 2;
     return m->mixes_rows || rows_max < block ? rows_max : block;
 }
 
