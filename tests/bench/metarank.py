@@ -134,13 +134,14 @@ def percentile(times, q):
     return sorted(times)[min(len(times) - 1, int(q * len(times)))] * 1e3
 
 
-def measure_rank(settings, events, model, folder, count, rows):
+def measure_rank(settings, events, model, folder, count, precision, rows):
     """One connection, one call at a time, features made for each; and the same of an empty call, which
     is what this client costs by itself."""
     state = os.path.join(folder, "state.snap")
     run(["ingest", "--config", settings, "--file", events, "--state", state])
     with moerank.Server(settings, folder, f"state.snapshot={state}", f"serving.path={model}", "kafka.brokers=",
-                        "state.ttl=0s", "cache.enabled=false", "nearline.enabled=false") as server:
+                        "state.ttl=0s", "cache.enabled=false", "nearline.enabled=false",
+                        f"serving.precision={precision}") as server:
         pb, health, _ = moerank.messages()
         empty = health.HealthCheckRequest().SerializeToString()
         ping = server.channel.unary_unary("/grpc.health.v1.Health/Check")
@@ -186,6 +187,7 @@ def main():
     p.add_argument("--runs", type=int, default=3, help="of the import")
     p.add_argument("--seeds", type=int, default=1, help="of training")
     p.add_argument("--requests", type=int, default=500, help="of each size")
+    p.add_argument("--precision", default="bf16", help="of the served model: fp32 or bf16")
     p.add_argument("--choose", metavar="SETTINGS", help="judge this file on the fifth before the last, and end")
     p.add_argument("--set", action="append", default=[], help="with --choose")
     o = p.parse_args()
@@ -219,7 +221,7 @@ def main():
         model = os.path.join(folder, "imported.1.safetensors")
         if not os.path.exists(model):
             judge("imported", imported, train, events, cut["ms"], folder, 1, [])
-        measure_rank(imported, events, model, folder, o.requests, rows)
+        measure_rank(imported, events, model, folder, o.requests, o.precision, rows)
     bench_train.write("metarank", o.out, bench_train.finite(rows), metarank="0.7.11, Java 17, 2 Zen 5 cores")
 
 
