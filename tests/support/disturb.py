@@ -87,8 +87,8 @@ class Disturbance:
         moerank.run("generate", "--events", self.events, "--users", 3000, "--items", 500, "--late",
                     "0.02", "--late-by", "30m", "--malformed", "0.002", "--to",
                     self.path("events"), "--quiet", timeout_s=900)
-        self.sender = self.child("send.log", "send", "--config", self.calm, "--file",
-                                 self.path("events"), "--rate", self.rate, "--quiet")
+        self.sender = moerank.Stream(self.path("events"), self.path("send.log"), self.rate, "--config",
+                                     self.calm)
 
     def start(self, i):
         log = self.path(f"ingest{i}.log")
@@ -103,7 +103,7 @@ class Disturbance:
             return f.read()
 
     def sending(self):
-        return self.sender.process.poll() is None
+        return self.sender.sending()
 
     def alive(self, i):
         """An ingester that finds no Redis when it starts ends with exit code 4, for its supervisor
@@ -188,6 +188,8 @@ class Disturbance:
                     self.leave(other)
                     self.start(other)
                 self.kill(i)
+                if self.figures["kills"] >= self.kills:
+                    self.sender.free.set()
                 absent = i if self.rng.random() < 0.25 else None
                 if absent is None:
                     self.start(i)
@@ -274,9 +276,7 @@ class Disturbance:
             for i in range(INGESTERS):
                 self.start(i)
             self.disturb()
-            self.sender.process.wait(1800)
-            if self.sender.process.returncode != 0:
-                raise AssertionError(self.sender.tail())
+            self.sender.finish(1800)
             time.sleep(SESSION_S)
             self.stop_all()
             self.compare()
