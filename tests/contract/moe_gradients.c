@@ -1,4 +1,4 @@
-/* moe_gradients.c: every gate x expert x layer shape: gradients against central differences, rows
+/* label: slow. Every gate x expert x layer shape: gradients against central differences, rows
  * independent unless the gate says otherwise, equal seeds equal results, no noise in inference,
  * degenerate sizes. New kinds are found through their tables. */
 #include "moe/layer.h"
@@ -81,7 +81,11 @@ static void each(void (*run)(struct fixture *f, const struct moe_gate_ops *g, co
 
 /* Some row may stand on the border between two choices: then no step is short enough and the check
  * says nothing. It may be so for one seed, not for all. */
+#ifdef __SANITIZE_ADDRESS__
+#define SEEDS 1 /* it is memory that is looked at there */
+#else
 #define SEEDS 3 /* four take a minute */
+#endif
 static int unlucky, checked;
 
 static void check_gradient(struct fixture *f, const struct moe_gate_ops *g, const char *what,
