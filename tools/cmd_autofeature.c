@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include "base/heap.h"
 #include "base/io.h"
+#include "base/log.h"
 #include "ranker/config.h"
 #include "ranker/labels.h"
 #include "tools/options.h"
@@ -19,7 +20,20 @@ static const struct conf_item items[] = {
              "how many events are looked at, from the beginning"),
     CONF_END};
 
-static enum status look(struct propose *p, const char *path, int64_t most) {
+/* Wrong lines are left out, but never in silence. */
+struct wrong {
+    int64_t n, line; /* how many; the first one's number */
+    char reason[256];
+};
+
+static void note_wrong(struct wrong *w, int64_t line) {
+    if (w->n++ > 0)
+        return;
+    w->line = line;
+    snprintf(w->reason, sizeof w->reason, "%s", status_message());
+}
+
+static enum status look(struct propose *p, const char *path, int64_t most, struct wrong *w) {
     struct io_lines *lines;
     struct arena a;
     struct slice line;
@@ -34,15 +48,25 @@ static enum status look(struct propose *p, const char *path, int64_t most) {
             break;
         if (status == STATUS_OK && ev_decode_json(&a, line, &e) == STATUS_OK)
             propose_event(p, &e);
+        else
+            note_wrong(w, i + 1);
         status = STATUS_OK;
     }
     arena_deinit(&a);
     io_lines_close(lines);
-    return status == STATUS_OUT_OF_RANGE ? STATUS_OK : status;
+    if (status != STATUS_OK && status != STATUS_OUT_OF_RANGE)
+        return status;
+    if (w->n > 0 && p->events == 0)
+        return fail(STATUS_DATA_LOSS, "%s: none of %lld lines is an event; line %lld: %s", path,
+                    (long long)w->n, (long long)w->line, w->reason);
+    if (w->n > 0)
+        log_warn("autofeature", "%s: %lld lines are no events and left out; line %lld: %s", path,
+                 (long long)w->n, (long long)w->line, w->reason);
+    return STATUS_OK;
 }
 
 static enum status print_result(const struct verb_call *call, const struct options *o,
-                                const struct propose *p) {
+                                const struct propose *p, const struct wrong *w) {
     const struct option_config config = {.path = o->output};
     struct rk_config *c;
     struct rk_tasks tasks;
@@ -53,6 +77,7 @@ static enum status print_result(const struct verb_call *call, const struct optio
         report_begin(&r, call->json);
         report_cstr(&r, "settings", o->output);
         report_int(&r, "events", p->events);
+        report_int(&r, "wrong_lines", w->n);
         report_int(&r, "features", c->plan->n_features);
         report_int(&r, "tasks", tasks.n);
         status = report_end(&r, stdout);
@@ -64,16 +89,17 @@ static enum status print_result(const struct verb_call *call, const struct optio
 static enum status run(const struct verb_call *call, void *options) {
     const struct options *o = options;
     struct buf out = {0};
+    struct wrong wrong = {0};
     if (call->n_operands != 1)
         return fail(STATUS_INVALID_ARGUMENT, "give the events; moerank autofeature --help");
     struct propose *p = HEAP_NEW(struct propose);
-    enum status status = look(p, call->operands[0], o->sample);
+    enum status status = look(p, call->operands[0], o->sample, &wrong);
     if (status == STATUS_OK)
         status = propose_write(p, &out);
     if (status == STATUS_OK)
         status = io_write_file(o->output, buf_slice(&out));
     if (status == STATUS_OK)
-        status = fail_in(print_result(call, o, p), "what was proposed");
+        status = fail_in(print_result(call, o, p, &wrong), "what was proposed");
     buf_deinit(&out);
     propose_deinit(p);
     heap_free(p);

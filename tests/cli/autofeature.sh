@@ -31,6 +31,16 @@ want 0 "$moerank" autofeature "$tmp/metarank.jsonl" --output "$tmp/plan.yaml" --
 json "$out" 'r["tasks"] == 1 and r["features"] >= 20'
 learns "$tmp/metarank.jsonl" click 0.7
 
+# Wrong lines are left out and told; a file of nothing else is refused by its first one's reason.
+{ echo '{"event":'; head -c 300 /dev/zero | tr '\0' x; echo; cat "$tmp/ratings.jsonl"; } >"$tmp/mixed.jsonl"
+want 0 "$moerank" autofeature "$tmp/mixed.jsonl" --output "$tmp/mixed.yaml" --json
+json "$out" 'r["wrong_lines"] == 2'
+cmp -s <(tail -n +2 "$tmp/mixed.yaml") <("$moerank" autofeature "$tmp/ratings.jsonl" --output "$tmp/plan.yaml" --quiet >/dev/null && tail -n +2 "$tmp/plan.yaml") || complain "wrong lines change the plan"
+head -2 "$tmp/mixed.jsonl" >"$tmp/wrong.jsonl"
+want 1 "$moerank" autofeature "$tmp/wrong.jsonl" --output "$tmp/none.yaml"
+grep -q 'none of 2 lines is an event; line 1: ' "$err" || complain "no reason"
+[ ! -e "$tmp/none.yaml" ] || complain "a plan of nothing"
+
 # Nothing to learn from; no file; no plan.
 grep '"event":"item"' "$tmp/metarank.jsonl" >"$tmp/items.jsonl"
 want 1 "$moerank" autofeature "$tmp/items.jsonl" --output "$tmp/none.yaml"
