@@ -4,7 +4,7 @@
 #include <math.h>
 #include <string.h>
 #include "moe/model_impl.h"
-#include "moe/vec.h"
+#include "moe/math/vec.h"
 
 struct conf {
     struct conf_strings lists;

@@ -8,7 +8,7 @@
  *
  * One thread. `x` and `m` are borrowed. */
 #pragma once
-#include "moe/examples.h"
+#include "moe/data/examples.h"
 #include "moe/model_impl.h"
 
 struct moe_blocks {

@@ -4,8 +4,8 @@
 #include <assert.h>
 #include <stdio.h>
 #include <string.h>
-#include "moe/blas.h"
-#include "moe/vec.h"
+#include "moe/math/blas.h"
+#include "moe/math/vec.h"
 
 #define CROSS_MAX ((int)(sizeof((struct moe_cross *)0)->at / sizeof((struct moe_cross *)0)->at[0]))
 

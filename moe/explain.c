@@ -2,7 +2,7 @@
 #include <string.h>
 #include "base/heap.h"
 #include "moe/model_impl.h"
-#include "moe/scorer.h"
+#include "moe/score/scorer.h"
 
 /* Gates are numbered through the levels. */
 static const struct moe_gate_use *find(const struct moe_model *m, int gate, int *level,

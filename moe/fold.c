@@ -1,8 +1,8 @@
 /* fold.c: gather-add forward, scatter-add backward, through blocks of W's columns. */
 #include "moe/fold.h"
 #include <string.h>
-#include "moe/blas.h"
-#include "moe/vec.h"
+#include "moe/math/blas.h"
+#include "moe/math/vec.h"
 
 /* 16 floats wherever they stand; wider than the machine's vectors is fine, the compiler cuts them.
  */

@@ -2,11 +2,11 @@
  * same code trains, predicts and is the reference of the packed scorers. */
 #include <assert.h>
 #include <string.h>
-#include "moe/blas.h"
+#include "moe/math/blas.h"
 #include "moe/inputs.h"
 #include "moe/linear.h"
 #include "moe/model_impl.h"
-#include "moe/vec.h"
+#include "moe/math/vec.h"
 
 static struct moe_run bind(const struct moe_model *m, const struct moe_plan *asked,
                            struct moe_work *work) {

@@ -4,7 +4,7 @@
 #include <string.h>
 #include "moe/mute.h"
 #include "moe/route.h"
-#include "moe/vec.h"
+#include "moe/math/vec.h"
 
 static struct moe_route bind_route(const struct moe_gate *g, const struct moe_plan *plan,
                                    struct moe_work *work) {

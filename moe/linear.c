@@ -6,10 +6,10 @@
 #include "moe/linear.h"
 #include <assert.h>
 #include <string.h>
-#include "moe/blas.h"
+#include "moe/math/blas.h"
 #include "moe/fold.h"
-#include "moe/train_gemm.h"
-#include "moe/vec.h"
+#include "moe/math/train_gemm.h"
+#include "moe/math/vec.h"
 
 /* One part of the rows: a matrix, of which some columns may be folded. */
 struct part {

@@ -7,7 +7,7 @@
 #include "moe/params.h"
 #include "moe/pass.h"
 #include "moe/rows.h"
-#include "moe/vec.h"
+#include "moe/math/vec.h"
 
 #define MOE_MLP_LAYERS_MAX 8
 

@@ -12,7 +12,7 @@
 #include "moe/encode.h"
 #include "moe/fold.h"
 #include "moe/level.h"
-#include "moe/loss.h"
+#include "moe/train/loss.h"
 #include "moe/mlp.h"
 #include "moe/model.h"
 #include "moe/params.h"

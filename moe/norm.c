@@ -2,7 +2,7 @@
  * in a fixed order: a row's result does not depend on the others. */
 #include "moe/norm.h"
 #include <math.h>
-#include "moe/vec.h"
+#include "moe/math/vec.h"
 
 #define EPSILON 1e-5f
 

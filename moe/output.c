@@ -2,7 +2,7 @@
  * here: they are folded into the weights (recalibrate.c). */
 #include <math.h>
 #include "moe/model_impl.h"
-#include "moe/vec.h"
+#include "moe/math/vec.h"
 
 bool moe_outputs_plain(const struct moe_model *m) {
     for (int t = 0; t < m->n_tasks; t++)

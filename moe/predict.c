@@ -1,6 +1,6 @@
 /* predict.c: probabilities of many rows on the training path's forward. */
 #include "moe/blocks.h"
-#include "moe/train.h"
+#include "moe/train/train.h"
 
 void moe_predict(const struct moe_model *m, const struct moe_examples *x, float *out) {
     struct moe_blocks b;

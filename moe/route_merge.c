@@ -3,9 +3,9 @@
  * when the model is built). Groups go one after the other through one blend, so memory does not
  * grow with the batch; the backward pass runs the forward one again. */
 #include <string.h>
-#include "moe/blas.h"
+#include "moe/math/blas.h"
 #include "moe/route_parts.h"
-#include "moe/vec.h"
+#include "moe/math/vec.h"
 
 static const struct moe_expert_group *group_of(const struct moe_level *l,
                                                const struct moe_gate_use *u) {

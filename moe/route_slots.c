@@ -1,7 +1,7 @@
 /* route_slots.c: routes of kind SLOTS (Soft MoE): an expert sees mixtures of a group's rows, never
  * a row itself. A slot's input has no query part of its own, so the halves are laid together. */
 #include <string.h>
-#include "moe/blas.h"
+#include "moe/math/blas.h"
 #include "moe/route_parts.h"
 
 void moe_route_slots_bind(const struct moe_level *l, const struct moe_gate_use *u,

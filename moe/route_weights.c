@@ -5,7 +5,7 @@
 #include <string.h>
 #include "moe/fold.h"
 #include "moe/route_parts.h"
-#include "moe/vec.h"
+#include "moe/math/vec.h"
 
 /* A gathered pass over more than this share of the rows costs more than the rows it saves. */
 #define DENSE_FROM 0.8

@@ -4,7 +4,7 @@
 #include <string.h>
 #include "moe/balance.h"
 #include "moe/linear.h"
-#include "moe/vec.h"
+#include "moe/math/vec.h"
 
 void moe_router_shape(struct moe_gate *g, const struct moe_router_conf *c, int n) {
     moe_layout_add(&g->params, "w", g->in, n, MOE_INIT_GLOROT, 0);

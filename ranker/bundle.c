@@ -6,7 +6,7 @@
 #include "base/heap.h"
 #include "base/log.h"
 #include "base/metric.h"
-#include "moe/cpu.h"
+#include "moe/math/cpu.h"
 #include "ranker/rank.h"
 
 #define REMEDY "train again, or serve it with the settings it was trained with"

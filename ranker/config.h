@@ -14,7 +14,7 @@
 #pragma once
 #include "base/conf.h"
 #include "features/state.h"
-#include "moe/train.h"
+#include "moe/train/train.h"
 #include "proto/rpc.h"
 
 struct rk_kafka_conf {

@@ -11,7 +11,7 @@
 
 enum {
     PIECES_EACH = 2, /* a helper that begins late leaves less to wait for */
-    TILE_ROWS = 56,  /* what the kernels take at a time (moe/scorer_packed.h) */
+    TILE_ROWS = 56,  /* what the kernels take at a time (moe/score/scorer_packed.h) */
     PIECE_MIN = 4 * TILE_ROWS
 };
 

@@ -19,8 +19,8 @@
  * none answers the user's newest open example of that item. */
 #pragma once
 #include "features/state.h"
-#include "moe/examples.h"
-#include "moe/train.h"
+#include "moe/data/examples.h"
+#include "moe/train/train.h"
 #include "proto/rpc.h"
 
 struct rk_examples_conf { /* section `examples` */

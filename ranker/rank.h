@@ -3,8 +3,8 @@
 #pragma once
 #include <stdatomic.h>
 #include "features/state.h"
-#include "moe/item_cache.h"
-#include "moe/scorer.h"
+#include "moe/score/item_cache.h"
+#include "moe/score/scorer.h"
 #include "proto/rpc.h"
 #include "ranker/config.h"
 

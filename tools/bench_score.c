@@ -8,9 +8,9 @@
 #include "base/clock.h"
 #include "base/heap.h"
 #include "base/log.h"
-#include "moe/calibrate.h"
-#include "moe/sample.h"
-#include "moe/scorer_path.h"
+#include "moe/score/calibrate.h"
+#include "moe/score/sample.h"
+#include "moe/score/scorer_path.h"
 
 enum { POOL_ROWS = 20000, CALIBRATION_GROUPS = 300, CALIBRATION_ROWS = 20, TIMES_MAX = 4096 };
 

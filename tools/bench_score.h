@@ -1,9 +1,9 @@
 /* bench_score.h: what `bench score` measures with: one model in every form it can be served in,
  * and slates drawn from a pool of items. */
 #pragma once
-#include "moe/examples.h"
+#include "moe/data/examples.h"
 #include "moe/model.h"
-#include "moe/scorer_packed.h"
+#include "moe/score/scorer_packed.h"
 
 enum { BENCH_FORMS = 7 };
 

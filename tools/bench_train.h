@@ -5,7 +5,7 @@
 
 struct bench_train_options {
     struct option_config config;
-    const char *sample; /* a model of moe/sample.h; without `table` */
+    const char *sample; /* a model of moe/score/sample.h; without `table` */
     const char *table;  /* a file; the settings say what its columns mean */
     const char *export; /* folder; "": none */
     bool serve;

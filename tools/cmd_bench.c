@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include "moe/sample.h"
+#include "moe/score/sample.h"
 #include "tools/bench_rank.h"
 #include "tools/bench_score.h"
 #include "tools/bench_train.h"

@@ -2,7 +2,7 @@
  * model file holds the settings and every category's id. */
 #include <stdio.h>
 #include "base/heap.h"
-#include "moe/table.h"
+#include "moe/data/table.h"
 #include "tools/options.h"
 #include "tools/table_figures.h"
 #include "tools/verbs.h"

@@ -9,9 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/heap.h"
-#include "moe/calibrate.h"
-#include "moe/cpu.h"
-#include "moe/table.h"
+#include "moe/score/calibrate.h"
+#include "moe/math/cpu.h"
+#include "moe/data/table.h"
 #include "ranker/rank.h"
 #include "tools/harvest.h"
 #include "tools/options.h"

@@ -6,9 +6,9 @@
 #include <math.h>
 #include <stdio.h>
 #include "base/heap.h"
-#include "moe/active.h"
-#include "moe/eval.h"
-#include "moe/table.h"
+#include "moe/report/active.h"
+#include "moe/report/eval.h"
+#include "moe/data/table.h"
 #include "ranker/config.h"
 #include "tools/options.h"
 #include "tools/report.h"

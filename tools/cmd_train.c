@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include "base/clock.h"
 #include "base/heap.h"
-#include "moe/eval.h"
+#include "moe/report/eval.h"
 #include "tools/gate_states.h"
 #include "tools/harvest.h"
 #include "tools/options.h"

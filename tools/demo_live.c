@@ -13,7 +13,7 @@
 #include "base/hash.h"
 #include "base/progress.h"
 #include "base/rng.h"
-#include "moe/eval.h"
+#include "moe/report/eval.h"
 #include "tools/demo.h"
 
 #define OPEN_EVERY      10 /* a user opens the list at the first rating and then at each tenth */

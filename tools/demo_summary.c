@@ -5,7 +5,7 @@
 #include "base/clock.h"
 #include "base/io.h"
 #include "base/node.h"
-#include "moe/eval.h"
+#include "moe/report/eval.h"
 #include "tools/demo_summary.h"
 #include "tools/figures.h"
 

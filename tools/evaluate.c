@@ -9,7 +9,7 @@
 #include <string.h>
 #include "base/hash.h"
 #include "base/heap.h"
-#include "moe/eval.h"
+#include "moe/report/eval.h"
 #include "tools/baselines.h"
 #include "tools/harvest.h"
 

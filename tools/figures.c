@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 #include "base/io.h"
-#include "moe/cpu.h"
+#include "moe/math/cpu.h"
 
 void figures_begin(struct figures *f, const char *name) {
     const char *commit = getenv("MOERANK_COMMIT");

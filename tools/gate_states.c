@@ -2,7 +2,7 @@
  * others do is shown as they are. */
 #include "tools/gate_states.h"
 #include <string.h>
-#include "moe/trace.h"
+#include "moe/report/trace.h"
 
 enum { POINT = 4, TEXT_POINTS = 8, TEXT_VALUES = 16 };
 

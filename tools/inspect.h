@@ -3,8 +3,8 @@
  * lives in the arena given, but for the trace and the examples. */
 #pragma once
 #include "base/map.h"
-#include "moe/trace.h"
-#include "moe/usage.h"
+#include "moe/report/trace.h"
+#include "moe/report/usage.h"
 #include "tools/options.h"
 #include "tools/report.h"
 

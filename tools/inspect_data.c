@@ -1,7 +1,7 @@
 /* inspect_data.c: the rows that a model is looked at with. Too many are thinned evenly by whole
  * groups, so that slates stay together. */
 #include <math.h>
-#include "moe/table.h"
+#include "moe/data/table.h"
 #include "tools/harvest.h"
 #include "tools/inspect.h"
 

@@ -1,10 +1,10 @@
-/* inspect_measure.c: the trace of a model on data -> figures. Every formula stands in moe/usage.c;
- * here is what they are given. */
+/* inspect_measure.c: the trace of a model on data -> figures. Every formula stands in
+ * moe/report/usage.c; here is what they are given. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include "base/heap.h"
-#include "moe/eval.h"
+#include "moe/report/eval.h"
 #include "tools/inspect.h"
 
 /* Outputs of experts are compared on so many rows; the cost grows with the square of width and

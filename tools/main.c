@@ -8,7 +8,7 @@
 #include <unistd.h>
 #include "base/conf.h"
 #include "base/status.h"
-#include "moe/blas.h"
+#include "moe/math/blas.h"
 #include "tools/verbs.h"
 
 #ifndef MOERANK_VERSION

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include "base/heap.h"
-#include "moe/eval.h"
+#include "moe/report/eval.h"
 #include "tools/synth_parts.h"
 
 enum { NDCG_AT = 10 };

@@ -4,7 +4,7 @@
 #include <math.h>
 #include "base/heap.h"
 #include "base/io.h"
-#include "moe/eval.h"
+#include "moe/report/eval.h"
 
 #define ECE_BINS 20
 

@@ -1,6 +1,6 @@
 /* table_figures.h: figures of labelled tables, for the verbs that read them. */
 #pragma once
-#include "moe/table.h"
+#include "moe/data/table.h"
 #include "tools/report.h"
 
 /* A group: rows, groups, unknown categories, bad rows. */

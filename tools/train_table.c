@@ -4,8 +4,8 @@
 #include <stdio.h>
 #include "base/clock.h"
 #include "base/heap.h"
-#include "moe/active.h"
-#include "moe/table.h"
+#include "moe/report/active.h"
+#include "moe/data/table.h"
 #include "tools/gate_states.h"
 #include "tools/report.h"
 #include "tools/table_figures.h"

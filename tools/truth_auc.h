@@ -1,5 +1,5 @@
 /* truth_auc.h: AUC of a stream without keeping it: scores are counted in bins of their log-odds.
- * Within 1e-4 of the exact value for smooth scores; moe/eval.h has the exact one. */
+ * Within 1e-4 of the exact value for smooth scores; moe/report/eval.h has the exact one. */
 #pragma once
 #include <stdint.h>
 

@@ -4,7 +4,7 @@
 #include "moe/cross.h"
 #include "moe/expert.h"
 #include "moe/linear.h"
-#include "moe/vec.h"
+#include "moe/math/vec.h"
 
 struct conf {
     int64_t layers, rank, out;

@@ -8,7 +8,7 @@
 #include <string.h>
 #include "moe/expert.h"
 #include "moe/linear.h"
-#include "moe/vec.h"
+#include "moe/math/vec.h"
 
 struct conf {
     int64_t hidden, out;

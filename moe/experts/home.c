@@ -7,7 +7,7 @@
  *
  * Layer norm in place of the paper's batch norm: a row's result must not depend on its batch. */
 #include <string.h>
-#include "moe/blas.h"
+#include "moe/math/blas.h"
 #include "moe/expert.h"
 #include "moe/mlp.h"
 #include "moe/norm.h"

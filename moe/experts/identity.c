@@ -2,7 +2,7 @@
  * in AdaMoE 2024: a row that needs no more work is sent there). */
 #include <string.h>
 #include "moe/expert.h"
-#include "moe/vec.h"
+#include "moe/math/vec.h"
 
 struct conf {
     bool zero;

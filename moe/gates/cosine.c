@@ -7,10 +7,10 @@
  * softmax that keeps k (mix.h). */
 #include <math.h>
 #include <string.h>
-#include "moe/blas.h"
+#include "moe/math/blas.h"
 #include "moe/linear.h"
 #include "moe/mix.h"
-#include "moe/vec.h"
+#include "moe/math/vec.h"
 
 #define FACTOR_MAX 100.0f
 #define TINY       1e-12f

@@ -11,7 +11,7 @@
 #include <math.h>
 #include <string.h>
 #include "moe/linear.h"
-#include "moe/vec.h"
+#include "moe/math/vec.h"
 #include "moe/gate.h"
 
 /* The step's slope fades out towards its ends, so that z would stop just short of them and weights

@@ -6,7 +6,7 @@
 #include <string.h>
 #include "moe/choice.h"
 #include "moe/router.h"
-#include "moe/vec.h"
+#include "moe/math/vec.h"
 
 struct conf {
     struct moe_router_conf router;

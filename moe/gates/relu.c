@@ -26,7 +26,7 @@
 #include <math.h>
 #include <string.h>
 #include "moe/router.h"
-#include "moe/vec.h"
+#include "moe/math/vec.h"
 
 enum {
     LAMBDA,

@@ -3,7 +3,7 @@
  * to 1 unless `normalise` says so; all experts run. */
 #include "moe/choice.h"
 #include "moe/router.h"
-#include "moe/vec.h"
+#include "moe/math/vec.h"
 
 struct conf {
     struct moe_router_conf router;

@@ -12,7 +12,7 @@
 #include "moe/balance.h"
 #include "moe/choice.h"
 #include "moe/router.h"
-#include "moe/vec.h"
+#include "moe/math/vec.h"
 
 struct conf {
     struct moe_router_conf router;

@@ -5,7 +5,7 @@
  * part (deeper levels, crossed inputs) the blend is a learned constant of the gate. */
 #include <string.h>
 #include "moe/router.h"
-#include "moe/vec.h"
+#include "moe/math/vec.h"
 
 struct conf {
     struct moe_router_conf router;

@@ -9,7 +9,7 @@
 #include <math.h>
 #include "moe/choice.h"
 #include "moe/linear.h"
-#include "moe/vec.h"
+#include "moe/math/vec.h"
 
 #define TINY 1e-12f
 

@@ -4,7 +4,7 @@
 #include <string.h>
 #include "moe/linear.h"
 #include "moe/router.h"
-#include "moe/vec.h"
+#include "moe/math/vec.h"
 
 struct conf {
     bool bias;

@@ -2,7 +2,7 @@
  * experts (plain), M3oE's fusion (softmax). */
 #include "moe/layers/constant.h"
 #include <string.h>
-#include "moe/vec.h"
+#include "moe/math/vec.h"
 
 struct conf {
     bool softmax;

@@ -7,7 +7,7 @@
 #include <string.h>
 #include "base/hash.h"
 #include "base/heap.h"
-#include "moe/loss.h"
+#include "moe/train/loss.h"
 #include "moe/model_impl.h"
 
 #define FIX_GROUPS 6

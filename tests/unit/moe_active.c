@@ -1,5 +1,5 @@
 /* What a row costs: dense mixtures cost all their experts, sparse ones those that ran. */
-#include "moe/active.h"
+#include "moe/report/active.h"
 #include "tests/support/moe_fixture.h"
 #include "tests/support/suite.h"
 

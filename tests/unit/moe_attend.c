@@ -2,8 +2,8 @@
  * candidates, serving, what is refused, and that it finds what a mean cannot. */
 #define FIX_QUERY_SLOTS 5
 #include <unistd.h>
-#include "moe/scorer.h"
-#include "moe/train.h"
+#include "moe/score/scorer.h"
+#include "moe/train/train.h"
 #include "tests/support/moe_fixture.h"
 #include "tests/support/suite.h"
 

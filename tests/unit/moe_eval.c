@@ -1,7 +1,7 @@
 /* moe_eval.c: metrics against values counted by hand and against slow definitions. */
 #include <math.h>
 #include "base/rng.h"
-#include "moe/eval.h"
+#include "moe/report/eval.h"
 #include "tests/support/suite.h"
 
 static void test_auc(void) {

@@ -3,7 +3,7 @@
  * inference, equal seeds equal results, rows independent unless the kind says otherwise, groups
  * never mixed, degenerate sizes. tests/contract/moe_gradients.c runs the same kinds in whole
  * models. */
-#include "moe/blas.h"
+#include "moe/math/blas.h"
 #include "tests/support/moe_gate_lab.h"
 
 struct variant {

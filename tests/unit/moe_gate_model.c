@@ -2,9 +2,9 @@
  * with the gates' state, serving in blocks, and training: the ReLU gate's share of zeros and the
  * bias-balanced gate's loads after a real run. */
 #include <unistd.h>
-#include "moe/eval.h"
-#include "moe/scorer.h"
-#include "moe/train.h"
+#include "moe/report/eval.h"
+#include "moe/score/scorer.h"
+#include "moe/train/train.h"
 #include "tests/support/moe_fixture.h"
 #include "tests/support/suite.h"
 

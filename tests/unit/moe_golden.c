@@ -2,7 +2,7 @@
  * tests/oracle/make_mmoe_golden.py in float64. */
 #include <math.h>
 #include "base/io.h"
-#include "moe/optim.h"
+#include "moe/train/optim.h"
 #include "tests/support/moe_fixture.h"
 #include "tests/support/suite.h"
 

@@ -4,7 +4,7 @@
 #include <math.h>
 #include <string.h>
 #include "base/rng.h"
-#include "moe/pack.h"
+#include "moe/score/pack.h"
 #include "tests/support/suite.h"
 
 static const struct moe_kernels *const sets[] = {&moe_kernels_portable, &moe_kernels_avx2,

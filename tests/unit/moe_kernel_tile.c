@@ -12,7 +12,7 @@
 #include <unistd.h>
 #include "base/heap.h"
 #include "base/rng.h"
-#include "moe/pack.h"
+#include "moe/score/pack.h"
 #include "tests/support/suite.h"
 
 /* `bytes` that end at an unmapped page; starts are aligned to 4 only. */

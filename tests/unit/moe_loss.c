@@ -1,7 +1,7 @@
 /* Losses: gradients against central differences, values against their formulas, what they ignore.
  */
 #include <math.h>
-#include "moe/loss.h"
+#include "moe/train/loss.h"
 #include "tests/support/suite.h"
 
 enum { ROWS = 8, TASKS = 2 };

@@ -1,6 +1,6 @@
 /* The pairwise loss: its gradient against central differences, what it ignores, what it weighs. */
 #include <math.h>
-#include "moe/loss.h"
+#include "moe/train/loss.h"
 #include "tests/support/suite.h"
 
 enum { ROWS = 7, TASKS = 2 };

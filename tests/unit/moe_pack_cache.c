@@ -5,7 +5,7 @@
 #include <string.h>
 #include "base/heap.h"
 #include "base/rng.h"
-#include "moe/item_cache.h"
+#include "moe/score/item_cache.h"
 #include "tests/support/suite.h"
 
 enum { ROW = 192 };

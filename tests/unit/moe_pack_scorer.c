@@ -7,9 +7,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 #include "base/heap.h"
-#include "moe/calibrate.h"
-#include "moe/sample.h"
-#include "moe/scorer_packed.h"
+#include "moe/score/calibrate.h"
+#include "moe/score/sample.h"
+#include "moe/score/scorer_packed.h"
 #include "tests/support/suite.h"
 
 static const struct moe_sample models[] = {

@@ -2,8 +2,8 @@
  * does not see its inputs, what is written and read, and that it keeps the place out of the score.
  */
 #include <unistd.h>
-#include "moe/scorer.h"
-#include "moe/train.h"
+#include "moe/score/scorer.h"
+#include "moe/train/train.h"
 #include "tests/support/moe_fixture.h"
 #include "tests/support/suite.h"
 

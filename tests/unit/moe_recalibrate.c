@@ -2,8 +2,8 @@
  */
 #include <math.h>
 #include <unistd.h>
-#include "moe/eval.h"
-#include "moe/recalibrate.h"
+#include "moe/report/eval.h"
+#include "moe/train/recalibrate.h"
 #include "tests/support/moe_fixture.h"
 #include "tests/support/suite.h"
 

@@ -7,7 +7,7 @@
 #include "base/rng.h"
 #include "moe/layer.h"
 #include "moe/linear.h"
-#include "moe/vec.h"
+#include "moe/math/vec.h"
 #include "tests/support/suite.h"
 
 #define ROWS   23

@@ -3,9 +3,9 @@
  * explain. */
 #include <stdlib.h>
 #include "moe/layer.h"
-#include "moe/scorer.h"
-#include "moe/scorer_path.h"
-#include "moe/train.h"
+#include "moe/score/scorer.h"
+#include "moe/score/scorer_path.h"
+#include "moe/train/train.h"
 #include "tests/support/moe_fixture.h"
 #include "tests/support/suite.h"
 

@@ -5,7 +5,7 @@
 #include <unistd.h>
 #include "base/heap.h"
 #include "base/io.h"
-#include "moe/table.h"
+#include "moe/data/table.h"
 #include "tests/support/suite.h"
 
 static struct arena arena;

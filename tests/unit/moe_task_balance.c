@@ -1,7 +1,7 @@
 /* Balancing of tasks: where the factors settle, what they ignore; in training, that large losses do
  * not drown small ones. */
 #include <math.h>
-#include "moe/task_balance.h"
+#include "moe/train/task_balance.h"
 #include "tests/support/suite.h"
 
 static double mean(const struct moe_task_balance *b) {

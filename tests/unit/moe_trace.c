@@ -1,9 +1,9 @@
 /* moe_trace.c: what is traced is what the model does: weights, outputs, an expert left out, the
  * parts of a logit; with a linear tower all of it can be summed up by hand. */
-#include "moe/examples.h"
-#include "moe/scorer.h"
-#include "moe/trace.h"
-#include "moe/train.h"
+#include "moe/data/examples.h"
+#include "moe/score/scorer.h"
+#include "moe/report/trace.h"
+#include "moe/train/train.h"
 #include "tests/support/moe_fixture.h"
 #include "tests/support/suite.h"
 

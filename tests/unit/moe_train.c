@@ -5,9 +5,9 @@
 #include <string.h>
 #include "base/heap.h"
 #include "base/rng.h"
-#include "moe/eval.h"
+#include "moe/report/eval.h"
 #include "moe/model_impl.h"
-#include "moe/train.h"
+#include "moe/train/train.h"
 #include "tests/support/suite.h"
 
 static const char *const query_names[] = {"q"};

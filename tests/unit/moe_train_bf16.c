@@ -3,11 +3,11 @@
  * where the CPU cannot. Rows that are groups of their own: same numbers by the short way. */
 #include <sys/wait.h>
 #include <unistd.h>
-#include "moe/blas.h"
-#include "moe/cpu.h"
+#include "moe/math/blas.h"
+#include "moe/math/cpu.h"
 #include "moe/linear.h"
-#include "moe/train.h"
-#include "moe/train_gemm.h"
+#include "moe/train/train.h"
+#include "moe/math/train_gemm.h"
 #include "tests/support/moe_fixture.h"
 #include "tests/support/suite.h"
 

@@ -5,9 +5,9 @@
 #include <string.h>
 #include "base/heap.h"
 #include "base/rng.h"
-#include "moe/blas.h"
-#include "moe/pack.h"
-#include "moe/train_gemm.h"
+#include "moe/math/blas.h"
+#include "moe/score/pack.h"
+#include "moe/math/train_gemm.h"
 #include "tests/support/suite.h"
 
 #define BESIDE 12345.0f

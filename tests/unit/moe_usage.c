@@ -1,8 +1,8 @@
 /* moe_usage.c: every figure of `inspect` on a case small enough to work out by hand. */
 #include <math.h>
 #include "base/rng.h"
-#include "moe/eval.h"
-#include "moe/usage.h"
+#include "moe/report/eval.h"
+#include "moe/report/usage.h"
 #include "tests/support/suite.h"
 
 #define NEAR(a, b) CU_ASSERT_DOUBLE_EQUAL(a, b, 1e-6)

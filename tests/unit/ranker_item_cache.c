@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include "base/heap.h"
 #include "base/metric.h"
-#include "moe/cpu.h"
+#include "moe/math/cpu.h"
 #include "tests/support/ranker_lab.h"
 
 struct answer {

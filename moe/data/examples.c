@@ -1,0 +1,144 @@
+/* examples.c: labelled rows in growing columns. Plain arrays; training copies the rows of a batch
+ * together, so order in memory matters little. */
+#include "moe/data/examples.h"
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base/heap.h"
+
+struct moe_examples *moe_examples_new(const struct moe_inputs *inputs, int n_tasks) {
+    struct moe_examples *x = HEAP_NEW(struct moe_examples);
+    x->inputs = *inputs;
+    x->n_tasks = n_tasks;
+    return x;
+}
+
+void moe_examples_free(struct moe_examples *x) {
+    if (!x)
+        return;
+    void *all[] = {x->query,    x->query_ids, x->group_key, x->time_us, x->cand,
+                   x->cand_ids, x->group,     x->labels,    x->weight,  x};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        heap_free(all[i]);
+}
+
+static void grow(void *array, int cap, int width, size_t item) {
+    void **p = array;
+    *p = heap_grow(*p, (size_t)cap * (size_t)(width ? width : 1) * item);
+}
+
+static void make_room(struct moe_examples *x, int rows) {
+    if (x->n_groups == x->groups_cap) {
+        x->groups_cap = x->groups_cap ? 2 * x->groups_cap : 256;
+        grow(&x->query, x->groups_cap, x->inputs.query_columns, sizeof *x->query);
+        grow(&x->query_ids, x->groups_cap, x->inputs.query_slots, sizeof *x->query_ids);
+        grow(&x->group_key, x->groups_cap, 1, sizeof *x->group_key);
+        grow(&x->time_us, x->groups_cap, 1, sizeof *x->time_us);
+    }
+    if (x->n_rows + rows > x->rows_cap) {
+        while (x->n_rows + rows > x->rows_cap)
+            x->rows_cap = x->rows_cap ? 2 * x->rows_cap : 1024;
+        grow(&x->cand, x->rows_cap, x->inputs.cand_columns, sizeof *x->cand);
+        grow(&x->cand_ids, x->rows_cap, x->inputs.cand_slots, sizeof *x->cand_ids);
+        grow(&x->group, x->rows_cap, 1, sizeof *x->group);
+        grow(&x->labels, x->rows_cap, x->n_tasks, sizeof *x->labels);
+        grow(&x->weight, x->rows_cap, 1, sizeof *x->weight);
+    }
+}
+
+static void put(void *to, size_t at, size_t n, const void *from, size_t width, size_t item) {
+    if (n && width)
+        memcpy((char *)to + at * width * item, from, n * width * item);
+}
+
+void moe_examples_add(struct moe_examples *x, const struct moe_batch *b, const float *labels,
+                      const float *weight, int64_t time_us, uint64_t group_key) {
+    const struct moe_inputs *in = &x->inputs;
+    size_t g = (size_t)x->n_groups, r = (size_t)x->n_rows, n = (size_t)b->n_rows;
+    assert(b->n_groups == 1);
+    make_room(x, b->n_rows);
+    put(x->query, g, 1, b->query, (size_t)in->query_columns, sizeof(float));
+    put(x->query_ids, g, 1, b->query_ids, (size_t)in->query_slots, sizeof(uint32_t));
+    put(x->cand, r, n, b->cand, (size_t)in->cand_columns, sizeof(float));
+    put(x->cand_ids, r, n, b->cand_ids, (size_t)in->cand_slots, sizeof(uint32_t));
+    put(x->labels, r, n, labels, (size_t)x->n_tasks, sizeof(float));
+    for (size_t i = 0; i < n; i++) {
+        x->group[r + i] = x->n_groups;
+        x->weight[r + i] = weight ? weight[i] : 1;
+    }
+    x->time_us[g] = time_us;
+    x->group_key[g] = group_key;
+    x->n_groups++;
+    x->n_rows += b->n_rows;
+}
+
+struct order {
+    int64_t time_us;
+    int group, first, rows;
+};
+static int by_time(const void *a, const void *b) {
+    const struct order *x = a, *y = b;
+    return x->time_us != y->time_us ? (x->time_us > y->time_us) - (x->time_us < y->time_us)
+                                    : (x->group > y->group) - (x->group < y->group);
+}
+
+void moe_examples_sort(struct moe_examples *x) {
+    struct order *o = HEAP_ARRAY(struct order, x->n_groups + 1);
+    for (int g = 0, r = 0; g < x->n_groups; g++) {
+        o[g] = (struct order){x->time_us[g], g, r, 0};
+        while (r < x->n_rows && x->group[r] == g)
+            r++;
+        o[g].rows = r - o[g].first;
+    }
+    qsort(o, (size_t)x->n_groups, sizeof *o, by_time);
+    struct moe_examples *y = moe_examples_new(&x->inputs, x->n_tasks);
+    for (int g = 0; g < x->n_groups; g++) {
+        size_t from = (size_t)o[g].first, k = (size_t)o[g].group;
+        const struct moe_inputs *in = &x->inputs;
+        struct moe_batch b = {
+            .n_groups = 1,
+            .n_rows = o[g].rows,
+            .query = x->query + k * (size_t)in->query_columns,
+            .query_ids = x->query_ids + k * (size_t)in->query_slots,
+            .cand = x->cand + from * (size_t)in->cand_columns,
+            .cand_ids = x->cand_ids + from * (size_t)in->cand_slots,
+        };
+        moe_examples_add(y, &b, x->labels + from * (size_t)x->n_tasks, x->weight + from,
+                         o[g].time_us, x->group_key[k]);
+    }
+    struct moe_examples old = *x;
+    *x = *y;
+    *y = old;
+    moe_examples_free(y);
+    heap_free(o);
+}
+
+/* The first row of `group` or after: rows are ascending in group. */
+static int first_row(const struct moe_examples *x, int group) {
+    int lo = 0, hi = x->n_rows;
+    while (lo < hi) {
+        int mid = lo + (hi - lo) / 2;
+        if (x->group[mid] < group)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo;
+}
+
+int moe_examples_view(const struct moe_examples *x, int first_group, int n_groups,
+                      struct moe_batch *out) {
+    const struct moe_inputs *in = &x->inputs;
+    int from = first_row(x, first_group), to = first_row(x, first_group + n_groups);
+    *out = (struct moe_batch){
+        .n_groups = n_groups,
+        .n_rows = to - from,
+        .query = x->query + (size_t)first_group * (size_t)in->query_columns,
+        .query_ids = x->query_ids + (size_t)first_group * (size_t)in->query_slots,
+        .cand = x->cand + (size_t)from * (size_t)in->cand_columns,
+        .cand_ids = x->cand_ids + (size_t)from * (size_t)in->cand_slots,
+        .group = x->group + from,
+        .first_group = first_group,
+    };
+    return from;
+}

@@ -1,0 +1,135 @@
+/* train_data.c: examples to what training needs: the split by time, encoders fitted on training
+ * rows only, normalisers of the tasks. Test data never come here. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base/heap.h"
+#include "moe/math/cpu.h"
+#include "moe/math/train_gemm.h"
+#include "moe/train/training.h"
+
+#define FIT_ROWS_MAX 262144 /* rows that encoders are fitted on, evenly spread */
+
+struct by_time {
+    int64_t time_us;
+    int group;
+};
+static int order_by_time(const void *a, const void *b) {
+    const struct by_time *x = a, *y = b;
+    return x->time_us != y->time_us ? (x->time_us > y->time_us) - (x->time_us < y->time_us)
+                                    : x->group - y->group;
+}
+
+/* Groups with rows, cut by time into training and validation. */
+enum status moe_training_split(struct moe_training *t) {
+    const struct moe_examples *x = t->x;
+    struct by_time *order = HEAP_ARRAY(struct by_time, x->n_groups + 1);
+    int n = 0, r = 0;
+    t->first = HEAP_ARRAY(int, x->n_groups + 1);
+    for (int g = 0; g < x->n_groups; g++) {
+        t->first[g] = r;
+        while (r < x->n_rows && x->group[r] == g)
+            r++;
+        int rows = r - t->first[g];
+        t->group_rows_max = rows > t->group_rows_max ? rows : t->group_rows_max;
+        if (rows)
+            order[n++] = (struct by_time){x->time_us[g], g};
+    }
+    t->first[x->n_groups] = r;
+    qsort(order, (size_t)n, sizeof *order, order_by_time);
+    t->n_held = (int)(t->conf->validation * n);
+    t->n_train = n - t->n_held;
+    t->train = HEAP_ARRAY(int, n + 1);
+    t->held = HEAP_ARRAY(int, n + 1);
+    for (int i = 0; i < n; i++) {
+        int g = order[i].group, rows = t->first[g + 1] - t->first[g];
+        if (i < t->n_train)
+            t->train[i] = g, t->train_rows += rows;
+        else
+            t->held[i - t->n_train] = g, t->held_rows += rows;
+    }
+    heap_free(order);
+    if (t->train_rows == 0)
+        return fail(STATUS_FAILED_PRECONDITION,
+                    "no rows to train on: %d groups, of which %d are held out", n, t->n_held);
+    if (r != x->n_rows)
+        return fail(STATUS_INTERNAL, "examples: rows are not in the order of their groups");
+    return STATUS_OK;
+}
+
+/* Fits a side's encoders to an even spread of its training rows. */
+static void fit(const struct moe_training *t, int side, unsigned kinds,
+                const struct moe_numbers_conf *c, struct moe_encode *out) {
+    const struct moe_examples *x = t->x;
+    int columns = side == MOE_QUERY ? x->inputs.query_columns : x->inputs.cand_columns;
+    int total = side == MOE_QUERY ? t->n_train : t->train_rows, n = 0;
+    int take = total < FIT_ROWS_MAX ? total : FIT_ROWS_MAX;
+    float *rows = HEAP_ARRAY(float, (size_t)take *(size_t)columns + 1);
+    int64_t seen = 0;
+    for (int i = 0; i < t->n_train; i++) {
+        int g = t->train[i], from = side == MOE_QUERY ? g : t->first[g];
+        int to = side == MOE_QUERY ? g + 1 : t->first[g + 1];
+        for (int r = from; r < to; r++, seen++) {
+            if (n == take || seen * take / total < n)
+                continue;
+            memcpy(rows + (size_t)n++ * (size_t)columns,
+                   (side == MOE_QUERY ? x->query : x->cand) + (size_t)r * (size_t)columns,
+                   (size_t)columns * sizeof(float));
+        }
+    }
+    moe_encode_fit(out, kinds, (float)c->clip, (int)c->bins, rows, n, columns);
+    heap_free(rows);
+}
+
+enum status moe_training_model(struct moe_training *t, const struct node *spec, const char *file,
+                               const struct moe_task_spec *tasks, struct arena *a) {
+    struct moe_numbers_conf numbers;
+    struct moe_encode encode[MOE_SIDES] = {0};
+    const char *names[64];
+    unsigned kinds;
+    int n = t->x->n_tasks;
+    if (t->conf->precision == MOE_BF16 && !moe_train_gemm_possible(true))
+        return fail(STATUS_UNIMPLEMENTED,
+                    "%s: train.precision: bf16 needs AVX512_BF16, which this CPU lacks (or "
+                    "MOERANK_ISA takes away); use fp32",
+                    file);
+    if (n > 64)
+        return fail(STATUS_INVALID_ARGUMENT, "%s: %d tasks; at most 64 are possible", file, n);
+    for (int i = 0; i < n; i++)
+        names[i] = tasks[i].name;
+    TRY(moe_spec_numbers(spec, file, &numbers, a));
+    TRY(moe_spec_encodings(&numbers, file, &kinds));
+    fit(t, MOE_QUERY, kinds, &numbers, &encode[MOE_QUERY]);
+    fit(t, MOE_CAND, kinds, &numbers, &encode[MOE_CAND]);
+    TRY(moe_model_build(spec, file, &t->x->inputs, names, n, encode, 0, &t->m));
+    for (int i = 0; i < n; i++) {
+        t->m->task_weight[i] = (float)tasks[i].weight;
+        t->m->task_loss[i] = tasks[i].loss;
+    }
+    moe_params_init(&t->m->params, (uint64_t)t->conf->seed);
+    return STATUS_OK;
+}
+
+/* Normalisers and priors of the tasks from the training rows: a task's loss is the mean over its
+ * own sample space, taken over the data set and not the batch, so that batches stay unbiased. */
+void moe_training_weigh(struct moe_training *t) {
+    const struct moe_examples *x = t->x;
+    for (int k = 0; k < x->n_tasks; k++) {
+        double all = 0, known = 0, positive = 0;
+        for (int i = 0; i < t->n_train; i++)
+            for (int r = t->first[t->train[i]]; r < t->first[t->train[i] + 1]; r++) {
+                float y = x->labels[(size_t)r * (size_t)x->n_tasks + (size_t)k];
+                all += (double)x->weight[r];
+                known += isnan(y) ? 0 : (double)x->weight[r];
+                positive += isnan(y) ? 0 : (double)(y * x->weight[r]);
+            }
+        t->trainer.scale[k] *= known > 0 ? (float)(all / known) : 0;
+        double p = (positive + 0.5) / (known + 1);
+        const struct moe_tower *w = &t->m->towers[k];
+        bool chance = moe_loss_is_probability(&t->m->task_loss[k]);
+        if (t->conf->prior_bias && (p < 1 || !chance))
+            moe_params_at(&t->m->params, t->m->params.v, w->tensor,
+                          0)[w->mlp.b[w->mlp.n_layers - 1]] =
+                chance ? (float)log(p / (1 - p)) : (float)(positive / (known > 0 ? known : 1));
+    }
+}
