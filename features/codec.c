@@ -1,6 +1,7 @@
-/* codec.c: packing of times, numbers and stamps. Every value has exactly one encoding, since equal
- * states must be equal bytes. */
+/* codec.c: packing of times, numbers, keys and stamps. Every value has exactly one encoding, since
+ * equal states must be equal bytes. */
 #include "features/codec.h"
+#include "features/keys.h"
 #include <math.h>
 
 enum { TIME_S, TIME_MS, TIME_US, TIME_RAW };
@@ -80,6 +81,54 @@ double feat_get_number(struct cursor *c) {
     default:
         return (double)unzigzag(v - NUMBER_WHOLE);
     }
+}
+
+/* The bits in which two plain forms differ, greatest first. First byte 1xxxxxxx: 63 bits in 8
+ * bytes, which is what two hashes take. Else after the 0 as many ones as bytes follow, at most six,
+ * and another 0: 6 bits and 7 more a byte. 01111111: 64 bits follow. */
+enum { KEY_STEPS_MAX = 6, KEY_WHOLE = 0x7F, KEY_HASHES = 0x80 };
+
+static void put_bytes(struct buf *b, uint64_t v, int n) {
+    for (int i = n - 1; i >= 0; i--)
+        buf_add_byte(b, (uint8_t)(v >> (8 * i)));
+}
+
+static uint64_t get_bytes(struct cursor *c, int n, uint64_t v) {
+    struct slice s = cursor_bytes(c, (size_t)n);
+    for (size_t i = 0; i < s.n; i++)
+        v = v << 8 | (uint8_t)s.p[i];
+    return v;
+}
+
+void feat_put_key(struct buf *b, uint64_t last, uint64_t key) {
+    uint64_t v = feat_key_plain(last) ^ feat_key_plain(key);
+    int n = 0;
+    while (n < KEY_STEPS_MAX && v >> (6 + 7 * n) != 0)
+        n++;
+    if (v >> (6 + 7 * n) == 0) {
+        uint64_t ones = ((1ull << n) - 1) << (7 - n);
+        put_bytes(b, ones << (8 * n) | v, n + 1);
+    } else if (v >> 63 == 0) {
+        put_bytes(b, 1ull << 63 | v, 8);
+    } else {
+        buf_add_byte(b, KEY_WHOLE);
+        put_bytes(b, v, 8);
+    }
+}
+
+uint64_t feat_get_key(struct cursor *c, uint64_t last) {
+    uint64_t v, first = cursor_u8(c);
+    if (first >= KEY_HASHES) {
+        v = get_bytes(c, 7, first & 0x7F);
+    } else if (first == KEY_WHOLE) {
+        v = get_bytes(c, 8, 0);
+    } else {
+        int n = 0;
+        while (first & (0x40u >> n))
+            n++;
+        v = get_bytes(c, n, first & (0x3Fu >> n));
+    }
+    return feat_key_spread(feat_key_plain(last) ^ v);
 }
 
 int feat_stamp_compare(struct feat_stamp a, struct feat_stamp b) {

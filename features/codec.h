@@ -28,7 +28,12 @@ int64_t feat_get_time(struct cursor *c);
 void feat_put_number(struct buf *b, double v);
 double feat_get_number(struct cursor *c);
 
-/* The order in which "last" is judged, whatever the order of arrival. */
+/* One of a list of keys, `last` being the one before it, 0 at first: 1 to 7 bytes where their plain
+ * forms differ in the low bits only, as those of packed names with one prefix do; 8 or 9 else. */
+void feat_put_key(struct buf *b, uint64_t last, uint64_t key);
+uint64_t feat_get_key(struct cursor *c, uint64_t last);
+
+/* The order in which "last" is judged of a field, whatever the order of arrival. */
 struct feat_stamp {
     int64_t time_us;
     int32_t partition;

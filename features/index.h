@@ -1,6 +1,6 @@
 /* index.h: uint64 -> uint32 for the length of a request or a plan: open addressing in an arena,
  * sized once. (base/map.h is the one that grows, on the heap, which the read path must not touch.)
- * Keys are hashes; values are not 0. */
+ * Keys are as good as hashes; values are not 0. */
 #pragma once
 #include "base/arena.h"
 #include <stdint.h>

@@ -1,24 +1,69 @@
-/* keys.c: keys of entities and of values. */
+/* keys.c: keys of entities and of values: names packed where they fit, hashed where they do not. */
 #include "features/keys.h"
 #include "base/hash.h"
 #include "features/state.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define TENANT_SEED 0x74656e616e74ull
 
-uint64_t feat_tenant_hash(struct slice tenant) {
-    return tenant.n == 0 ? 0 : hash_bytes(tenant, TENANT_SEED);
+enum { LETTER_BITS = 6, DIGITS_MAX = 18 };
+
+/* 1 to 63; 0: this character stands in no prefix. */
+static uint64_t letter(char c) {
+    static const char signs[] = "_-:./#$@|+~";
+    if (c >= 'a' && c <= 'z')
+        return 1 + (uint64_t)(c - 'a');
+    if (c >= 'A' && c <= 'Z')
+        return 27 + (uint64_t)(c - 'A');
+    const char *at = c == '\0' ? NULL : strchr(signs, c);
+    return at == NULL ? 0 : 53 + (uint64_t)(at - signs);
 }
 
-uint64_t feat_text_key(struct slice text) { return hash_bytes(text, 0); }
+/* Six bits a letter from the top, six of 0, and the number in what is left: 57 bits of it without
+ * letters, 27 after five. A number is written in one way only, so different names are different
+ * bits. False: a name of another sort, or too long. */
+static bool pack(struct slice name, uint64_t *out) {
+    uint64_t bits = FEAT_KEY_PACKED, number = 0, code;
+    int room = 63;
+    size_t at = 0;
+    for (; at < name.n && (code = letter(name.p[at])) != 0; at++) {
+        room -= LETTER_BITS;
+        if (room <= LETTER_BITS)
+            return false;
+        bits |= code << room;
+    }
+    room -= LETTER_BITS;
+    size_t digits = name.n - at;
+    if (digits == 0 || digits > DIGITS_MAX || (name.p[at] == '0' && digits > 1))
+        return false;
+    for (; at < name.n; at++) {
+        if (name.p[at] < '0' || name.p[at] > '9')
+            return false;
+        number = number * 10 + (uint64_t)(name.p[at] - '0');
+    }
+    *out = bits | number;
+    return number >> room == 0;
+}
+
+static uint64_t plain_of(struct slice text, uint64_t tenant_hash) {
+    uint64_t plain;
+    if (!pack(text, &plain))
+        plain = hash_bytes(text, 0) & ~FEAT_KEY_PACKED;
+    plain ^= tenant_hash;
+    return plain == 0 ? 1 : plain; /* only of a hash */
+}
+
+uint64_t feat_tenant_hash(struct slice tenant) {
+    return tenant.n == 0 ? 0 : hash_bytes(tenant, TENANT_SEED) & ~FEAT_KEY_PACKED;
+}
+
+uint64_t feat_text_key(struct slice text) { return feat_key_spread(plain_of(text, 0)); }
 
 uint64_t feat_entity_key(uint64_t tenant_hash, struct slice id) {
-    if (id.n == 0)
-        return 0;
-    uint64_t key = feat_text_key(id) ^ tenant_hash;
-    return key == 0 ? 1 : key;
+    return id.n == 0 ? 0 : feat_key_spread(plain_of(id, tenant_hash));
 }
 
 uint64_t feat_global_key(uint64_t tenant_hash) { return tenant_hash == 0 ? 1 : tenant_hash; }

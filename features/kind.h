@@ -2,8 +2,8 @@
  *
  * A kind's state is a *cell*: bytes it alone understands. It must be a function of the SET of
  * events applied, never of their order: whole-number counts per event-time bucket, greatest-N by
- * (event time, partition, offset), last writer by the same order. Then a restart, a rebalance or a
- * replay gives the same bytes.
+ * (event time, item, value), last writer by (event time, partition, offset). Then a restart, a
+ * rebalance or a replay gives the same bytes.
  *
  * apply() never reads other entities. extract may. Neither allocates but from the given arena. */
 #pragma once

@@ -8,7 +8,7 @@
 #include <ctype.h>
 
 /* Bumped when the bytes of any cell or record change: old snapshots are then refused. */
-#define STATE_FORMAT 3
+#define STATE_FORMAT 4
 #define COLUMNS_MAX  (1 << 16)
 
 struct plan_conf {

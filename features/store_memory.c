@@ -74,7 +74,8 @@ static void memory_close(struct feat_store *s) {
     heap_free(s);
 }
 
-/* Keys are hashes already: top bits choose the table, middle ones are the tag, low ones the slot.
+/* Keys are as good as hashes (keys.h): top bits choose the table, middle ones are the tag, low ones
+ * the slot.
  */
 static struct table *table_of(struct feat_store *s, enum feat_scope scope, uint64_t key) {
     return &s->tables[scope][key >> 58];

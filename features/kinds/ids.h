@@ -3,6 +3,7 @@
  * same row wherever it stands. */
 #pragma once
 #include "features/index.h"
+#include "features/keys.h"
 #include "features/plan.h"
 
 struct feat_ids {
@@ -17,7 +18,8 @@ static inline uint32_t feat_ids_of(const struct feat_ids *m, uint64_t tenant_has
         return 0;
     if (!m->has_vocabulary)
         return 2 + (uint32_t)(key % (m->rows - 2));
-    uint32_t id = feat_index_get(&m->vocabulary, m->is_name ? key ^ tenant_hash : key);
+    uint32_t id =
+        feat_index_get(&m->vocabulary, m->is_name ? feat_entity_text_key(tenant_hash, key) : key);
     return id == 0 ? 1 : id;
 }
 

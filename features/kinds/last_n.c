@@ -1,12 +1,14 @@
 /* last_n.c: the last N items a user or session had to do with, or the last N users of an item: the
- * N greatest by (event time, partition, offset), so that no order of arrival shows. Impressions of
- * one ranking share a stamp; among them the lower on the page counts as later. Distinct: each item
- * once, by its newest; an item that was pushed out has N newer ones before it for ever, so what is
- * kept is still a function of the set of events.
+ * N greatest by (event time, item key, value), so that no order of arrival shows. What is equal in
+ * all three is the same bytes twice, whichever came first; so neither partition nor offset is kept.
+ * Impressions of one ranking share their time, and so are in the order of keys, not of the page.
+ * Distinct: each item once, by its greatest; an item that was pushed out has N greater ones before
+ * it for ever, so what is kept is still a function of the set of events.
  *
- * Cell: n varint, then newest first: item key u64 | time | partition | offset | value, the middle
- * three as steps back from the entry before. As ids of the items it is the classic "watched before"
- * input of YouTube's ranking network (Covington et al. 2016); match.c crosses it with a candidate.
+ * Cell: n varint, then newest first: item key | time | value, the first two relative to the entry
+ * before: 5 to 7 bytes an entry without value where names are packed (keys.h), 12 where they are
+ * hashed. As ids of the items it is the classic "watched before" input of YouTube's ranking network
+ * (Covington et al. 2016); match.c crosses it with a candidate.
  */
 #include "features/kinds/last_n.h"
 #include "features/claim.h"
@@ -125,7 +127,7 @@ int feat_last_open(const struct feat *f, struct slice cell, struct feat_last_rea
 }
 
 float feat_last_age(const struct feat_read *r, const struct feat_last_entry *e) {
-    double seconds = ((double)r->now_us - (double)e->stamp.time_us) / 1e6;
+    double seconds = ((double)r->now_us - (double)e->time_us) / 1e6;
     return feat_scaled(FEAT_SCALE_LOG, seconds > 0 ? seconds : 0);
 }
 
@@ -133,13 +135,10 @@ bool feat_last_next(struct feat_last_reader *r, struct feat_last_entry *out) {
     if (r->left == 0)
         return false;
     bool first = r->at.item == 0;
-    struct feat_stamp *s = &r->at.stamp;
     r->left--;
-    r->at.item = cursor_u64(&r->c);
-    int64_t time_us = feat_get_time(&r->c);
-    s->time_us = first ? time_us : (int64_t)((uint64_t)s->time_us - (uint64_t)time_us);
-    s->partition = (int32_t)((uint32_t)s->partition + (uint32_t)unzigzag(feat_get_varint(&r->c)));
-    s->offset = (int64_t)((uint64_t)s->offset + (uint64_t)unzigzag(feat_get_varint(&r->c)));
+    r->at.item = feat_get_key(&r->c, r->at.item);
+    int64_t step_us = feat_get_time(&r->c);
+    r->at.time_us = first ? step_us : (int64_t)((uint64_t)r->at.time_us - (uint64_t)step_us);
     r->at.value = r->has_value ? feat_get_number(&r->c) : (double)NAN;
     *out = r->at;
     return !r->c.bad;
@@ -147,16 +146,23 @@ bool feat_last_next(struct feat_last_reader *r, struct feat_last_entry *out) {
 
 /* ---- writing ---- */
 
+/* Which is later: <0, 0, >0. Without a value is before any. */
+static int compare(const struct feat_last_entry *a, const struct feat_last_entry *b) {
+    if (a->time_us != b->time_us)
+        return a->time_us < b->time_us ? -1 : 1;
+    if (a->item != b->item)
+        return a->item < b->item ? -1 : 1;
+    if (isnan(a->value) || isnan(b->value))
+        return isnan(b->value) - isnan(a->value);
+    return (a->value > b->value) - (a->value < b->value);
+}
+
 /* Appends `e` relative to `last`, which is all zero for the first. */
 static void put(const struct params *m, const struct feat_last_entry *last,
                 const struct feat_last_entry *e, struct buf *out) {
-    uint64_t time_us = (uint64_t)e->stamp.time_us; /* steps wrap around, if bytes are damaged */
-    buf_add_u64(out, e->item);
-    feat_put_time(out,
-                  (int64_t)(last->item == 0 ? time_us : (uint64_t)last->stamp.time_us - time_us));
-    buf_add_varint(out, zigzag((int64_t)e->stamp.partition - last->stamp.partition));
-    buf_add_varint(out,
-                   zigzag((int64_t)((uint64_t)e->stamp.offset - (uint64_t)last->stamp.offset)));
+    uint64_t time_us = (uint64_t)e->time_us; /* steps wrap around, if bytes are damaged */
+    feat_put_key(out, last->item, e->item);
+    feat_put_time(out, (int64_t)(last->item == 0 ? time_us : (uint64_t)last->time_us - time_us));
     if (m->value_field[0] != '\0')
         feat_put_number(out, e->value);
 }
@@ -171,7 +177,7 @@ static bool insert(const struct feat *f, const struct feat_last_entry *e, struct
     int n = feat_last_open(f, old, &r), i = 0;
     const uint8_t *head = r.c.p, *split = r.c.p;
     bool more = feat_last_next(&r, &at);
-    for (; more && feat_stamp_compare(at.stamp, e->stamp) > 0; i++) {
+    for (; more && compare(&at, e) > 0; i++) {
         last = at;
         split = r.c.p;
         more = feat_last_next(&r, &at);
@@ -214,7 +220,7 @@ static bool insert_distinct(const struct feat *f, const struct feat_last_entry *
     for (int i = 0; feat_last_next(&r, &at); i++) {
         if (at.item != e->item)
             continue;
-        if (feat_stamp_compare(at.stamp, e->stamp) > 0)
+        if (compare(&at, e) >= 0)
             return false;
         leave_out(f, i, old, &others);
         old = buf_slice(&others);
@@ -229,14 +235,15 @@ static struct feat_last_entry entry_of(const struct params *m, const struct feat
     const struct ev_event *e = u->event;
     const struct ev_shown *shown = feat_update_shown(u, i);
     struct feat_last_entry entry = {m->scope == SCOPE_ITEM ? u->user_key : feat_update_item(u, i),
-                                    {e->event_time_us, e->source.partition, e->source.offset},
-                                    (double)NAN};
+                                    e->event_time_us, (double)NAN};
     if (m->value_field[0] != '\0') {
         const struct ev_value *v =
             shown != NULL ? ev_field_get(shown->fields, shown->n_fields, m->value_field)
                           : ev_field_get(e->fields, e->n_fields, m->value_field);
         if (v != NULL)
             ev_value_number(v, &entry.value);
+        if (!isfinite(entry.value))
+            entry.value = (double)NAN; /* as it is written */
     }
     return entry;
 }

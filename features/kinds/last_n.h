@@ -6,8 +6,8 @@
 
 struct feat_last_entry {
     uint64_t item; /* entity key */
-    struct feat_stamp stamp;
-    double value; /* NaN: none */
+    int64_t time_us;
+    double value; /* finite, or NaN: none */
 };
 
 /* An earlier last_n of a user or session, named by setting `key`. */

@@ -222,10 +222,10 @@ static void begin(const struct feat *f, struct feat_read *r) {
     w->times_us = arena_alloc(r->arena, (size_t)n * sizeof *w->times_us);
     w->x = arena_alloc(r->arena, (size_t)n * sizeof *w->x);
     while (feat_last_next(&reader, &e)) {
-        if (m->within_us > 0 && e.stamp.time_us <= r->now_us - m->within_us)
+        if (m->within_us > 0 && e.time_us <= r->now_us - m->within_us)
             break; /* newest first */
         keys[w->n] = e.item;
-        w->times_us[w->n] = e.stamp.time_us;
+        w->times_us[w->n] = e.time_us;
         w->x[w->n++] = e.value;
     }
     w->days = w->n == 0 ? 1 : fmax(seconds_since(r, w->times_us[w->n - 1]) / 86400, 1);

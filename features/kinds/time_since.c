@@ -81,7 +81,7 @@ static void begin(const struct feat *f, struct feat_read *r) {
     w->times_us = ARENA_ARRAY(r->arena, int64_t, n);
     while (feat_last_next(&reader, &e)) {
         uint32_t *slot = feat_index_at(&w->at, e.item);
-        w->times_us[i++] = e.stamp.time_us;
+        w->times_us[i++] = e.time_us;
         if (*slot == 0) /* newest first */
             *slot = (uint32_t)i;
     }

@@ -1,5 +1,6 @@
 /* The plan under test, and for each of its columns and ids the brute-force answer. */
 #pragma once
+#include "features/keys.h"
 #include "tests/contract/features_expect_slate.h"
 
 static const char plan_head[] =
@@ -16,7 +17,7 @@ static const char plan_head[] =
     "  - {name: item_id, kind: category, source: item.id, values: [i0, i1, i2, i3, i4, i5],\n"
     "     embed: 4, table: item}\n"
     "  - {name: country, kind: category, source: user.country, values: [c0, c1], embed: 2}\n"
-    "  - {name: page, kind: category, source: context.page, hash: 5, encode: index}\n"
+    "  - {name: page, kind: category, source: context.page, hash: 6, encode: index}\n"
     "  - {name: ratings, kind: count, scope: item, on: rating}\n"
     "  - {name: liked, kind: count, scope: user, on: rating where value >= 4, scale: log}\n"
     "  - {name: shown, kind: count, scope: session, on: impression}\n"
@@ -91,7 +92,7 @@ static double x_year_index(const struct oracle *o, int row, const char *arg) {
 static double x_page(const struct oracle *o, int row, const char *arg) {
     (void)row, (void)arg;
     const struct ev_value *v = value_in(o->q->context, o->q->n_context, "page");
-    return v == NULL ? (double)NAN : 2 + (double)(hash_bytes(v->string, 0) % 3);
+    return v == NULL ? (double)NAN : 2 + (double)(feat_text_key(v->string) % 4);
 }
 
 /* ---- counts ---- */
@@ -339,7 +340,7 @@ static void i_genres(const struct oracle *o, int row, uint32_t *out) {
     char text[32];
     int n = words_of_value(item_field(o, row, "genres"), words, text);
     for (int i = 0; i < n && i < 2; i++)
-        out[i] = 2 + (uint32_t)(hash_bytes(words[i], 0) % 9);
+        out[i] = 2 + (uint32_t)(feat_text_key(words[i]) % 9);
 }
 static void i_country(const struct oracle *o, int row, uint32_t *out) {
     (void)row;

@@ -9,7 +9,7 @@
 static int last_shown(const struct oracle *o, int most, const struct happening **out) {
     int n = 0;
     for (int i = o->n - 1; i >= 0 && n < most; i--) {
-        const struct happening *h = &o->all[i];
+        const struct happening *h = &o->by_item[i];
         if (!happened_to(o, h, FEAT_SCOPE_USER, -1) || !is_a(h, "impression"))
             continue;
         bool again = false;
@@ -40,7 +40,7 @@ static void i_lately(const struct oracle *o, int row, uint32_t *out) {
 static bool has_in_list(const struct oracle *o, struct slice user, struct slice item) {
     int seen = 0;
     for (int i = o->n - 1; i >= 0 && seen < 5; i--) {
-        const struct happening *h = &o->all[i];
+        const struct happening *h = &o->by_item[i];
         if (!is_here(o, h) || !is_a(h, "rating") || !slice_equal(h->e->user, user))
             continue;
         seen++;
@@ -54,7 +54,7 @@ static double part_with(const struct oracle *o, struct slice item, struct slice 
     struct slice users[4];
     int raters = 0, n = 0, with = 0;
     for (int i = o->n - 1; i >= 0 && raters < 4; i--) {
-        const struct happening *h = &o->all[i];
+        const struct happening *h = &o->by_user[i];
         if (!is_here(o, h) || !is_a(h, "rating") || !slice_equal(h->item, item))
             continue;
         raters++;

@@ -20,6 +20,7 @@ struct happening {
     const struct ev_event *e;
     const struct ev_shown *shown;
     struct slice item;
+    uint64_t item_key, user_key;
 };
 
 /* A field's newest value, once looked up. */
@@ -33,6 +34,8 @@ struct oracle {
     const struct world *w;
     const struct query *q;
     struct happening *all; /* oldest first by (time, partition, offset, place on the page) */
+    /* oldest first as a list keeps them: by (time, item's or user's key, value) */
+    struct happening *by_item, *by_user;
     int n;
     struct looked_up *memo; /* [n_memo of MEMO_MAX] */
     int *n_memo;
@@ -50,6 +53,43 @@ static int by_stamp(const void *a, const void *b) {
     return x->shown < y->shown ? -1 : x->shown > y->shown;
 }
 
+static double own_value(const struct happening *h);
+
+/* Of two at one time for one item or user: by value, of which none is the least. */
+static int by_list(const struct happening *x, const struct happening *y, uint64_t key_x,
+                   uint64_t key_y) {
+    double value_x = own_value(x), value_y = own_value(y);
+    if (x->e->event_time_us != y->e->event_time_us)
+        return x->e->event_time_us < y->e->event_time_us ? -1 : 1;
+    if (key_x != key_y)
+        return key_x < key_y ? -1 : 1;
+    if (isnan(value_x) || isnan(value_y))
+        return isnan(value_y) - isnan(value_x);
+    return (value_x > value_y) - (value_x < value_y);
+}
+static int by_item_list(const void *a, const void *b) {
+    const struct happening *x = a, *y = b;
+    return by_list(x, y, x->item_key, y->item_key);
+}
+static int by_user_list(const void *a, const void *b) {
+    const struct happening *x = a, *y = b;
+    return by_list(x, y, x->user_key, y->user_key);
+}
+
+static struct happening *sorted(struct world *w, const struct oracle *o,
+                                int (*by)(const void *, const void *)) {
+    struct happening *copy = ARENA_ARRAY(&w->arena, struct happening, o->n);
+    memcpy(copy, o->all, (size_t)o->n * sizeof *copy);
+    qsort(copy, (size_t)o->n, sizeof *copy, by);
+    return copy;
+}
+
+static struct happening happening_of(const struct ev_event *e, const struct ev_shown *shown) {
+    struct slice item = shown != NULL ? shown->item : e->item;
+    return (struct happening){e, shown, item, feat_item_key(e->tenant, item),
+                              feat_user_key(e->tenant, e->user)};
+}
+
 static void oracle_init(struct oracle *o, struct world *w, const struct query *q) {
     *o = (struct oracle){.w = w, .q = q};
     o->all = ARENA_ARRAY(&w->arena, struct happening, EVENTS * SHOWN);
@@ -60,11 +100,13 @@ static void oracle_init(struct oracle *o, struct world *w, const struct query *q
         if (!w->accepted[i])
             continue;
         if (e->kind == EV_INTERACTION)
-            o->all[o->n++] = (struct happening){e, NULL, e->item};
+            o->all[o->n++] = happening_of(e, NULL);
         for (int k = 0; e->kind == EV_RANKING && k < e->n_shown; k++)
-            o->all[o->n++] = (struct happening){e, &e->shown[k], e->shown[k].item};
+            o->all[o->n++] = happening_of(e, &e->shown[k]);
     }
     qsort(o->all, (size_t)o->n, sizeof *o->all, by_stamp);
+    o->by_item = sorted(w, o, by_item_list);
+    o->by_user = sorted(w, o, by_user_list);
 }
 
 static bool happened_to(const struct oracle *o, const struct happening *h, enum feat_scope scope,
@@ -187,8 +229,8 @@ static int last_ratings(const struct oracle *o, enum feat_scope scope, int n,
                         const struct happening **out) {
     int found = 0;
     for (int i = o->n - 1; i >= 0 && found < n; i--)
-        if (happened_to(o, &o->all[i], scope, -1) && slice_is(o->all[i].e->type, "rating"))
-            out[found++] = &o->all[i];
+        if (happened_to(o, &o->by_item[i], scope, -1) && slice_is(o->by_item[i].e->type, "rating"))
+            out[found++] = &o->by_item[i];
     return found;
 }
 

@@ -223,7 +223,7 @@ static void test_known_items(void) {
     arena_deinit(&arena);
 }
 
-/* Both lists of the user, newest first, each item once; the page's lower items are later. */
+/* Both lists of the user, newest first, each item once. */
 static void test_user_items(void) {
     arena_init(&arena, 0);
     struct feat_plan *p = plan_of(count_text);
