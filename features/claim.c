@@ -54,6 +54,8 @@ enum status feat_claim_match(struct feat_plan *p, const char *key, const char *t
                              struct feat_match *out) {
     TRY(fail_in(feat_match_parse(&p->arena, slice_of(text), out), "%s", key));
     p->wanted |= out->is_impression ? FEAT_WANTS_IMPRESSIONS : FEAT_WANTS_INTERACTIONS;
+    if (out->op != FEAT_MATCH_ALL)
+        p->wanted |= FEAT_WANTS_FIELDS;
     return STATUS_OK;
 }
 

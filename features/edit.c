@@ -9,20 +9,26 @@
 
 /* ---- which cells an event can change ---- */
 
-static bool moved_by(const struct feat *f, int wanted) {
-    return f->kind->apply != NULL && (f->wants & wanted) != 0;
+static bool moved_by(const struct feat *f, int by) {
+    static const int wanted[FEAT_MOVED] = {
+        [FEAT_MOVED_BY_RANKING] = FEAT_WANTS_IMPRESSIONS,
+        [FEAT_MOVED_BY_INTERACTION] = FEAT_WANTS_INTERACTIONS,
+        [FEAT_MOVED_BY_SEEN] = FEAT_WANTS_IMPRESSIONS,
+        [FEAT_MOVED_BY_ANSWER] = FEAT_WANTS_INTERACTIONS,
+    };
+    bool joined = by == FEAT_MOVED_BY_SEEN || by == FEAT_MOVED_BY_ANSWER;
+    const struct feat *join = wanted[by] == FEAT_WANTS_IMPRESSIONS ? f->cascade : f->attribution;
+    return f->kind->apply != NULL && (f->wants & wanted[by]) != 0 && joined == (join != NULL);
 }
 
 void feat_movers_init(struct feat_state *s) {
-    static const int wanted[FEAT_MOVED] = {[FEAT_MOVED_BY_RANKING] = FEAT_WANTS_IMPRESSIONS,
-                                           [FEAT_MOVED_BY_INTERACTION] = FEAT_WANTS_INTERACTIONS};
     for (int scope = 0; scope < FEAT_SCOPES; scope++)
         for (int by = 0; by < FEAT_MOVED; by++) {
             struct feat_movers *m = &s->movers[scope][by];
             m->cells = HEAP_ARRAY(int, s->plan->n_cells[scope] + 1);
             for (int i = 0; i < s->plan->n_cells[scope]; i++) {
                 bool fact = by == FEAT_MOVED_BY_FACT;
-                if (i == 0 ? fact : !fact && moved_by(s->cells[scope][i], wanted[by]))
+                if (i == 0 ? fact : !fact && moved_by(s->cells[scope][i], by))
                     m->cells[m->n++] = i;
             }
         }
@@ -37,6 +43,8 @@ void feat_movers_deinit(struct feat_state *s) {
 static const struct feat_movers *movers_of(const struct feat_state *s,
                                            const struct feat_update *u) {
     enum ev_kind kind = u->event->kind;
+    if (u->join != NULL)
+        return &s->movers[u->scope][kind == EV_RANKING ? FEAT_MOVED_BY_SEEN : FEAT_MOVED_BY_ANSWER];
     return &s->movers[u->scope][kind == EV_RANKING       ? FEAT_MOVED_BY_RANKING
                                 : kind == EV_INTERACTION ? FEAT_MOVED_BY_INTERACTION
                                                          : FEAT_MOVED_BY_FACT];
@@ -83,8 +91,14 @@ static void replace_cell(struct walk *w, int i, struct slice cell, struct buf *o
     w->from = w->c.p;
 }
 
+/* By how much the epoch moves: what a join finds is no event. */
+static uint64_t step_of(const struct feat_update *u) {
+    return u->scope != FEAT_SCOPE_VALUE && u->join == NULL;
+}
+
 /* The head with the epoch moved on; the walk stands at cell 0. */
-static void copy_head(enum feat_scope scope, struct slice bytes, struct walk *w, struct buf *out) {
+static void copy_head(enum feat_scope scope, uint64_t step, struct slice bytes, struct walk *w,
+                      struct buf *out) {
     w->c = cursor_of(bytes.p, bytes.n);
     w->c.bad = bytes.n < 10 || w->c.p[0] != (uint8_t)scope;
     if (w->c.bad)
@@ -92,7 +106,7 @@ static void copy_head(enum feat_scope scope, struct slice bytes, struct walk *w,
     w->c.p += 9;
     uint64_t epoch = feat_get_varint(&w->c);
     buf_add(out, bytes.p, 9);
-    feat_put_varint(out, scope == FEAT_SCOPE_VALUE ? 0 : epoch + 1);
+    feat_put_varint(out, epoch + step);
     w->from = w->c.p;
     for (int k = 0; scope == FEAT_SCOPE_ITEM && k < 2; k++) /* tenant, id */
         skip_cell(w);
@@ -108,6 +122,8 @@ static bool next_cell(struct feat_state *s, const struct feat_update *u, int pla
     buf_clear(&s->cell);
     if (i == 0)
         return feat_fields_apply(s->plan, u->scope, u->event, old, &s->cell);
+    if (u->join != NULL && (u->event->kind == EV_RANKING ? f->cascade : f->attribution) != u->join)
+        return false;
     return (place < 0 || f->place == place) && f->kind->apply(f, u, old, &s->cell);
 }
 
@@ -120,10 +136,9 @@ static bool rewrite(struct feat_state *s, const struct feat_update *u, int place
     buf_clear(&s->record);
     buf_reserve(&s->record, bytes.n + 64);
     if (bytes.n > 0)
-        copy_head(u->scope, bytes, &w, &s->record);
+        copy_head(u->scope, step_of(u), bytes, &w, &s->record);
     else
-        feat_record_put_head(&s->record, u->scope, key, u->scope == FEAT_SCOPE_VALUE ? 0 : 1,
-                             u->event->tenant, id);
+        feat_record_put_head(&s->record, u->scope, key, step_of(u), u->event->tenant, id);
     for (int k = 0; k < movers->n && !w.c.bad; k++) {
         int i = movers->cells[k];
         struct slice old = go_to(&w, i);
@@ -146,6 +161,8 @@ void feat_state_edit(struct feat_state *s, const struct feat_update *u, int plac
     enum feat_scope scope = u->scope;
     struct slice bytes;
     bool changed;
+    if (u->join != NULL && movers_of(s, u)->n == 0)
+        return;
     if (s->ops->admit != NULL && !s->ops->admit(s->store, scope, key, u->event->source))
         return;
     if (s->ops->edit != NULL)
@@ -156,6 +173,6 @@ void feat_state_edit(struct feat_state *s, const struct feat_update *u, int plac
         log_error("state", "the record of an entity is damaged; it begins anew");
         rewrite(s, u, place, (struct slice){NULL, 0}, key, id, &changed);
     }
-    if (changed || scope != FEAT_SCOPE_VALUE)
+    if (changed || step_of(u) > 0)
         s->ops->put(s->store, scope, key, buf_slice(&s->record));
 }

@@ -15,10 +15,12 @@
  * entity takes part. */
 struct feat_update {
     const struct ev_event *event;
-    const int *shown;      /* [n] indexes into event->shown; NULL when the event is no ranking */
-    int n;                 /* happenings: impressions, or 1 */
-    enum feat_scope scope; /* which of the feature's cells this is */
-    uint64_t user_key;     /* 0: none */
+    const int *shown;        /* [n] indexes into event->shown; NULL when the event is no ranking */
+    int n;                   /* happenings: impressions, or 1 */
+    enum feat_scope scope;   /* which of the feature's cells this is */
+    const struct feat *join; /* it follows from this join (joins.h), not from the event alone; or
+                                NULL */
+    uint64_t user_key;       /* 0: none */
     const uint64_t *item_keys; /* by index into event->shown; [1] of an interaction */
 };
 /* Happening i of u->n: the impression (NULL of an interaction), and its item's key (0: none). */
@@ -62,6 +64,8 @@ struct feat_kind {
     /* Declares tables and refers to no feature: checked before the kinds that do not say so, so
      * that a plan may name a table above the feature that makes it. */
     bool checked_first;
+    /* Of an event, apply reads its time, and otherwise only what conditions ask. */
+    bool matches_only;
     /* Validates params, sets side, widths, cells, table. Names the key in errors. */
     enum status (*check)(struct feat_plan *plan, struct feat *f);
     /* Appends the cell's new bytes to `out` and returns true, or returns false and leaves `out`

@@ -4,6 +4,7 @@
 #include "features/plan.h"
 #include "base/hash.h"
 #include "base/heap.h"
+#include "features/joins.h"
 #include "features/kind.h"
 #include <ctype.h>
 
@@ -69,7 +70,7 @@ static enum status read_kind(const struct node *map, const char *file, const cha
 
 static enum status read_feature(struct feat_plan *p, const struct node *map, const char *file,
                                 int number) {
-    static const char *const common[] = {"name", "kind", NULL};
+    static const char *const common[] = {"name", "kind", "cascade", "attribution", NULL};
     if (map->type != NODE_MAP)
         return fail(STATUS_INVALID_ARGUMENT,
                     "%s:%d: features[%d]: a %s where {name: ..., kind: ..., ...} should stand",
@@ -86,6 +87,7 @@ static enum status read_feature(struct feat_plan *p, const struct node *map, con
     TRY(conf_read(f->kind->params, map, place, common, f->params, &p->arena));
     p->wanted = 0;
     TRY(at_line(f->kind->check(p, f), file, f->line, section));
+    TRY(at_line(feat_join_claim(p, f, map), file, f->line, section));
     f->wants = p->wanted != 0 ? p->wanted : FEAT_WANTS_IMPRESSIONS | FEAT_WANTS_INTERACTIONS;
     p->features[number] = f;
     return STATUS_OK;
@@ -146,6 +148,18 @@ static void name_columns(struct feat_plan *p) {
     }
 }
 
+/* Not where they are not set: plans from before there were joins keep their hash. */
+static void name_joins(const struct feat *f, struct json *j) {
+    if (f->cascade != NULL) {
+        json_key(j, "cascade");
+        json_cstr(j, f->cascade->name);
+    }
+    if (f->attribution != NULL) {
+        json_key(j, "attribution");
+        json_cstr(j, f->attribution->name);
+    }
+}
+
 static void fingerprint(struct feat_plan *p) {
     struct buf text = {0};
     struct json j;
@@ -169,6 +183,7 @@ static void fingerprint(struct feat_plan *p) {
         json_key(&j, "kind");
         json_cstr(&j, f->kind->name);
         conf_write_json(f->kind->params, f->params, &j);
+        name_joins(f, &j);
         json_object_end(&j);
     }
     json_array_end(&j);

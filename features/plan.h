@@ -126,11 +126,12 @@ struct feat_place {
     const char *text; /* canonical: "user, event.category" */
     struct feat_part parts[FEAT_PARTS_MAX];
     int n_parts;
-    uint64_t seed;  /* of its keys */
-    bool sums;      /* one part, FEAT_PART_SUM */
-    bool has_total; /* of a sum: one more record for all items that bear any value */
-    bool by_row;    /* a reader's keys differ by candidate */
-    bool is_read;   /* rows read it; or only a kind's begin() does */
+    uint64_t seed;           /* of its keys */
+    bool sums;               /* one part, FEAT_PART_SUM */
+    bool has_total;          /* of a sum: one more record for all items that bear any value */
+    bool by_row;             /* a reader's keys differ by candidate */
+    bool is_read;            /* rows read it; or only a kind's begin() does */
+    const struct feat *join; /* keys are rankings' ids: the feature of kind join; or NULL */
 };
 #define FEAT_FIELDS_MAX   64
 #define FEAT_FEATURES_MAX 512
@@ -143,7 +144,8 @@ struct feat_cell_ref {
     int index; /* within the scope's record */
 };
 
-enum { FEAT_WANTS_IMPRESSIONS = 1, FEAT_WANTS_INTERACTIONS = 2 };
+/* FIELDS: while a feature is checked: its conditions ask for them. */
+enum { FEAT_WANTS_IMPRESSIONS = 1, FEAT_WANTS_INTERACTIONS = 2, FEAT_WANTS_FIELDS = 4 };
 
 struct feat_kind;
 struct feat_plan;
@@ -159,6 +161,8 @@ struct feat {
     int n_cells;
     int place; /* of its cells in FEAT_SCOPE_VALUE; -1: it has none */
     int wants; /* FEAT_WANTS_*: the events that can change its cells */
+    /* Impressions or interactions count as these joins find (joins.h); NULL: each by itself. */
+    const struct feat *cascade, *attribution;
 
     /* dense output: n_columns floats at column `column` of its part (query or candidate);
      * NaN = missing */

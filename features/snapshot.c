@@ -107,6 +107,8 @@ static enum status read_records(struct feat_state *s, const char *path, struct c
             s->ops->put(s->store, (enum feat_scope)scope, r->key, bytes);
         }
     }
+    if (s->joins != NULL)
+        feat_joins_found(s);
     return c->bad || c->p != c->end ? damaged(path, "records are missing or too many") : STATUS_OK;
 }
 

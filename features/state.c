@@ -44,6 +44,7 @@ static struct feat_state *state_of(const struct feat_plan *plan, const struct fe
             s->cells[f->cells[k].scope][f->cells[k].index] = f;
     }
     feat_movers_init(s);
+    s->joins = feat_joins_new(plan);
     s->shown_keys = HEAP_ARRAY(uint64_t, EV_SHOWN_MAX);
     s->shown_all = HEAP_ARRAY(int, EV_SHOWN_MAX);
     for (int i = 0; i < EV_SHOWN_MAX; i++)
@@ -52,11 +53,25 @@ static struct feat_state *state_of(const struct feat_plan *plan, const struct fe
     return s;
 }
 
+/* What follows from a ranking and an interaction of two partitions is known to whoever applies the
+ * later one, and must then be in many records: two writers could each take the other for the later.
+ */
+static enum status refuse_join(const struct feat *f) {
+    return fail(
+        STATUS_FAILED_PRECONDITION,
+        "feature '%s' (line %d) joins rankings and interactions, which a store with several "
+        "writers cannot do; take store: memory, or leave out cascade and attribution and "
+        "let events say what was seen: on: impression where seen == 1",
+        f->name, f->line);
+}
+
 /* A change of an item's field takes what the item gave from one sum and adds it to another: three
  * records by one decision, which several writers cannot take without a lock over all of them. */
 static enum status refuse_sums(const struct feat_plan *plan) {
     for (int i = 0; i < plan->n_features; i++) {
         const struct feat *f = plan->features[i];
+        if (f->place >= 0 && plan->places[f->place].join == f)
+            return refuse_join(f);
         if (f->place < 0 || !plan->places[f->place].sums)
             continue;
         bool is_text = strcmp(f->kind->name, "text_match") == 0;
@@ -115,6 +130,7 @@ void feat_state_free(struct feat_state *s) {
     arena_deinit(&s->positions);
     heap_free(s->shown_all);
     feat_places_deinit(s);
+    feat_joins_free(s->joins);
     buf_deinit(&s->record);
     buf_deinit(&s->cell);
     pthread_rwlock_destroy(&s->lock);
@@ -139,44 +155,55 @@ static void edit_scope(struct feat_state *s, struct feat_update u, enum feat_sco
     feat_state_edit(s, &u, -1, key, u.event->item);
 }
 
+/* The impressions of an update follow each other. */
 static void edit_shown(struct feat_state *s, struct feat_update u) {
-    const struct ev_event *e = u.event;
+    int n = u.n, first = n > 0 ? u.shown[0] : 0;
     u.scope = FEAT_SCOPE_ITEM;
     u.n = 1;
     if (s->ops->bring != NULL)
-        s->ops->bring(s->store, FEAT_SCOPE_ITEM, s->shown_keys, e->n_shown);
-    for (int i = 0; i < e->n_shown; i++) {
+        s->ops->bring(s->store, FEAT_SCOPE_ITEM, s->shown_keys + first, n);
+    for (int i = first; i < first + n; i++) {
         u.shown = &s->shown_all[i];
         if (s->shown_keys[i] != 0)
-            feat_state_edit(s, &u, -1, s->shown_keys[i], e->shown[i].item);
+            feat_state_edit(s, &u, -1, s->shown_keys[i], u.event->shown[i].item);
     }
+}
+
+void feat_state_spread(struct feat_state *s, struct feat_update u, uint64_t tenant) {
+    if (u.event->kind == EV_RANKING)
+        edit_shown(s, u);
+    else
+        edit_scope(s, u, FEAT_SCOPE_ITEM, u.item_keys[0]);
+    edit_scope(s, u, FEAT_SCOPE_USER, u.user_key);
+    edit_scope(s, u, FEAT_SCOPE_SESSION, feat_entity_key(tenant, u.event->session));
+    edit_scope(s, u, FEAT_SCOPE_GLOBAL, feat_global_key(tenant));
+    feat_places_event(s, &u);
 }
 
 void feat_state_apply_event(struct feat_state *s, const struct ev_event *e) {
     uint64_t tenant = feat_tenant_hash(e->tenant), item_key = feat_entity_key(tenant, e->item);
     struct feat_update u = {
         .event = e, .n = 1, .user_key = feat_entity_key(tenant, e->user), .item_keys = &item_key};
+    if (e->kind == EV_ITEM) {
+        feat_places_before(s, item_key);
+        edit_scope(s, u, FEAT_SCOPE_ITEM, item_key);
+        feat_places_after(s, &u, item_key);
+        return;
+    }
+    if (e->kind == EV_USER) {
+        edit_scope(s, u, FEAT_SCOPE_USER, u.user_key);
+        return;
+    }
     if (e->kind == EV_RANKING) {
         for (int i = 0; i < e->n_shown; i++)
             s->shown_keys[i] = feat_entity_key(tenant, e->shown[i].item);
         u.shown = s->shown_all;
         u.n = e->n_shown;
         u.item_keys = s->shown_keys;
-        edit_shown(s, u);
-    } else if (e->kind == EV_ITEM) {
-        feat_places_before(s, item_key);
-        edit_scope(s, u, FEAT_SCOPE_ITEM, item_key);
-        feat_places_after(s, &u, item_key);
-        return;
-    } else if (e->kind == EV_INTERACTION) {
-        edit_scope(s, u, FEAT_SCOPE_ITEM, item_key);
     }
-    edit_scope(s, u, FEAT_SCOPE_USER, u.user_key);
-    if (e->kind == EV_USER)
-        return;
-    edit_scope(s, u, FEAT_SCOPE_SESSION, feat_entity_key(tenant, e->session));
-    edit_scope(s, u, FEAT_SCOPE_GLOBAL, feat_global_key(tenant));
-    feat_places_event(s, &u);
+    feat_state_spread(s, u, tenant);
+    if (s->joins != NULL)
+        feat_joins_event(s, e, tenant);
 }
 
 /* ---- offsets ---- */
@@ -237,6 +264,8 @@ static void advance(struct feat_state *s) {
     for (int i = 0; i < s->n_applied; i++)
         if (s->applied[i].clock_us > now_us)
             now_us = s->applied[i].clock_us;
+    if (s->joins != NULL)
+        feat_joins_forget(s, now_us);
     feat_store_memory_advance(s->store, now_us);
 }
 
@@ -342,10 +371,10 @@ enum status feat_state_wait(struct feat_state *s, struct ev_source source, int t
 }
 
 struct feat_state_size feat_state_size(struct feat_state *s) {
-    struct feat_state_size size = {{0}, 0, 0};
+    struct feat_state_size size = {.bytes = 0};
     if (feat_state_is_shared(s)) {
         if (s->ops->size(s->store, &size) != STATUS_OK)
-            size = (struct feat_state_size){{0}, 0, 0};
+            size = (struct feat_state_size){.bytes = 0};
         return size;
     }
     pthread_rwlock_rdlock(&s->lock);
@@ -353,6 +382,7 @@ struct feat_state_size feat_state_size(struct feat_state *s) {
         size.entities[scope] = s->ops->count(s->store, (enum feat_scope)scope);
     size.bytes = s->ops->bytes(s->store);
     size.evicted = feat_store_memory_evicted(s->store);
+    feat_joins_size(s->joins, &size);
     pthread_rwlock_unlock(&s->lock);
     return size;
 }

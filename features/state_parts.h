@@ -7,12 +7,21 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include "base/buf.h"
+#include "features/joins.h"
 #include "features/kind.h"
 #include "features/record.h"
 #include "features/store.h"
 
-/* The cells of a scope that an item or user event, a ranking, or an interaction can change. */
-enum { FEAT_MOVED_BY_FACT, FEAT_MOVED_BY_RANKING, FEAT_MOVED_BY_INTERACTION, FEAT_MOVED };
+/* The cells of a scope that an item or user event, a ranking, or an interaction can change, or what
+ * a join finds: impressions that were seen, interactions that answer. */
+enum {
+    FEAT_MOVED_BY_FACT,
+    FEAT_MOVED_BY_RANKING,
+    FEAT_MOVED_BY_INTERACTION,
+    FEAT_MOVED_BY_SEEN,
+    FEAT_MOVED_BY_ANSWER,
+    FEAT_MOVED
+};
 struct feat_movers {
     int *cells; /* [n] ascending */
     int n;
@@ -50,6 +59,7 @@ struct feat_state {
     uint64_t *shown_keys;            /* [EV_SHOWN_MAX] */
     int *shown_all;                  /* [EV_SHOWN_MAX] 0, 1, 2, ... */
     struct feat_places_work *places; /* of crossed scopes; NULL until needed */
+    struct feat_joins *joins;        /* NULL: the plan has none */
 
     /* a shared store's writer */
     struct feat_applied *next; /* [n_next] where the micro-batch leads */
@@ -68,6 +78,8 @@ enum feat_verdict feat_state_judge(const struct feat_plan *p, struct feat_applie
                                    const struct ev_event *e);
 /* Into every record the event names, whatever its offset. */
 void feat_state_apply_event(struct feat_state *s, const struct ev_event *e);
+/* One update of a ranking or interaction into all records it is about. */
+void feat_state_spread(struct feat_state *s, struct feat_update u, uint64_t tenant_hash);
 
 /* ---- state_shared.c: the same calls on a shared store ---- */
 

@@ -42,6 +42,9 @@ struct feat_store_ops {
 
     /* ---- of a store in this process only, NULL in a shared one ---- */
 
+    /* Removes one record, if it is there. */
+    void (*drop)(struct feat_store *s, enum feat_scope scope, uint64_t key);
+
     /* One record after another, in no order; *at starts as 0. False at the end. */
     bool (*next)(struct feat_store *s, enum feat_scope scope, uint64_t *at, struct slice *bytes);
     uint64_t (*count)(struct feat_store *s, enum feat_scope scope);

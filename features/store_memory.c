@@ -352,6 +352,16 @@ static void memory_put(struct feat_store *s, enum feat_scope scope, uint64_t key
     keep_budget(s);
 }
 
+static void memory_drop(struct feat_store *s, enum feat_scope scope, uint64_t key) {
+    struct table *t = table_of(s, scope, key);
+    uint64_t *slot = t->cap > 0 ? find(s, t, key) : NULL;
+    if (slot == NULL || *slot == 0)
+        return;
+    forget(s, t, (uint32_t)(slot - t->slots));
+    s->evicted--; /* nothing is lost */
+    shrink(s, t);
+}
+
 static bool memory_next(struct feat_store *s, enum feat_scope scope, uint64_t *at,
                         struct slice *bytes) {
     for (uint64_t i = *at >> 32; i < TABLES; i++, *at = i << 32) {
@@ -383,6 +393,7 @@ const struct feat_store_ops feat_store_memory = {
     .edit = memory_edit,
     .bring = memory_bring,
     .put = memory_put,
+    .drop = memory_drop,
     .next = memory_next,
     .count = memory_count,
     .bytes = memory_bytes,

@@ -303,6 +303,8 @@ static void measure(struct rk_ingest *g) {
     metric_set(METRIC_STATE_ENTITIES, (int64_t)entities);
     metric_set(METRIC_STATE_BYTES, (int64_t)size.bytes);
     metric_set(METRIC_STATE_EVICTED, (int64_t)size.evicted);
+    metric_set(METRIC_STATE_WAITING, (int64_t)size.waiting);
+    metric_set(METRIC_STATE_UNJOINED, (int64_t)size.unjoined);
 }
 
 /* The good ones are applied before the bad ones are marked as dealt with: the other way round, a

@@ -63,6 +63,7 @@ const struct feat_kind feat_kind_count = {
     .doc = "Number of matching events so far.",
     .params = items,
     .params_bytes = sizeof(struct params),
+    .matches_only = true,
     .check = check,
     .apply = apply,
     .merge = merge,

@@ -119,6 +119,7 @@ const struct feat_kind feat_kind_decayed_count = {
     .doc = "Number of matching events, each worth half as much after every half-life.",
     .params = items,
     .params_bytes = sizeof(struct params),
+    .matches_only = true,
     .check = check,
     .apply = apply,
     .merge = merge,

@@ -173,6 +173,7 @@ const struct feat_kind feat_kind_rate = {
     .doc = "Top events per bottom event, smoothed.",
     .params = items,
     .params_bytes = sizeof(struct params),
+    .matches_only = true,
     .check = check,
     .apply = apply,
     .merge = merge,

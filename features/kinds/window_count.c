@@ -73,6 +73,7 @@ const struct feat_kind feat_kind_window_count = {
     .doc = "Number of matching events in windows that end now.",
     .params = items,
     .params_bytes = sizeof(struct params),
+    .matches_only = true,
     .check = check,
     .apply = apply,
     .merge = merge,

@@ -326,6 +326,8 @@ static double x_fit_value(const struct oracle *o, int row, const char *arg) {
     return (sum + 2 * (likes ? mean : 0)) / (n_sum + 2);
 }
 
+#include "tests/contract/features_expect_joins.h" /* the same once more, of what is joined */
+
 /* ---- ids ---- */
 static uint32_t item_row(const struct oracle *o, struct slice item) {
     (void)o;
@@ -399,6 +401,7 @@ static const struct expect_column {
                       {"fit_session.weight", x_session_weight, ""},
                       {"again.seen", x_seen, ""},
                       {"again.age", x_since_this, ""},
+                      JOIN_COLUMNS,
                       MORE_COLUMNS};
 
 static const struct expect_ids {

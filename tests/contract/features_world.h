@@ -12,12 +12,15 @@
 enum { PARTITIONS = 4, PER_PARTITION = 150, EVENTS = PARTITIONS * PER_PARTITION, SHOWN = 5 };
 #define T0_US       1700000000000000ll
 #define LATENESS_US 60000000ll
+#define VISIT_US    100000000ll /* how long interactions answer a ranking */
 
 struct world {
     struct arena arena;
     struct rng rng;
     struct ev_event events[EVENTS]; /* by partition, then offset */
     bool accepted[EVENTS];
+    /* An interaction answers some ranking; an item of a ranking, or one below it, was answered. */
+    bool joined[EVENTS][SHOWN];
     int64_t newest_us;
 };
 
@@ -177,12 +180,51 @@ static void random_event(struct world *w, struct ev_event *e) {
     e->id = SLICE_LIT("x");
 }
 
+/* Rankings have ids, some of them the same one, and most interactions name one: of a ranking before
+ * them, after them, of another tenant, or of none at all. */
+static void join_ids(struct world *w, struct rng *rng, int64_t second, struct ev_event *e) {
+    if (e->kind == EV_INTERACTION)
+        second += 40 - (int64_t)rng_below(rng, 160);
+    if (e->kind == EV_RANKING || (e->kind == EV_INTERACTION && rng_below(rng, 8) > 0)) {
+        struct slice id = slice_of(
+            arena_printf(&w->arena, "r%lld.%u", (long long)(second / 40), rng_below(rng, 2)));
+        *(e->kind == EV_RANKING ? &e->id : &e->ranking) = id;
+    }
+}
+
+/* The last place at which the interaction's item stood in the ranking that it answers; -1. */
+static int answered_at(const struct ev_event *i, const struct ev_event *r) {
+    int at = -1;
+    if (i->kind != EV_INTERACTION || r->kind != EV_RANKING || i->ranking.n == 0 ||
+        !slice_equal(i->ranking, r->id) || !slice_equal(i->tenant, r->tenant) ||
+        i->event_time_us < r->event_time_us || i->event_time_us > r->event_time_us + VISIT_US)
+        return -1;
+    for (int k = 0; k < r->n_shown; k++)
+        if (slice_equal(r->shown[k].item, i->item))
+            at = k;
+    return at;
+}
+
+/* Every pair of events. */
+static void join_all(struct world *w) {
+    for (int i = 0; i < EVENTS; i++)
+        for (int r = 0; r < EVENTS; r++) {
+            int at =
+                w->accepted[i] && w->accepted[r] ? answered_at(&w->events[i], &w->events[r]) : -1;
+            for (int k = 0; k <= at; k++)
+                w->joined[r][k] = true;
+            w->joined[i][0] |= at >= 0;
+        }
+}
+
 /* Partitions lag behind each other; within one, events come up to 40 s late, and a few far beyond
  * the lateness. Whole seconds, so that many events tie. */
 static void world_init(struct world *w, uint64_t seed) {
     memset(w, 0, sizeof *w);
     arena_init(&w->arena, 0);
     rng_init(&w->rng, seed);
+    struct rng ids;
+    rng_init(&ids, seed + 1000);
     for (int p = 0; p < PARTITIONS; p++) {
         int64_t clock_us = 0, offset = 0;
         for (int i = 0; i < PER_PARTITION; i++) {
@@ -193,6 +235,7 @@ static void world_init(struct world *w, uint64_t seed) {
             if (rng_below(&w->rng, 15) == 0)
                 second -= 100 + rng_below(&w->rng, 200);
             e->event_time_us = T0_US + second * 1000000;
+            join_ids(w, &ids, second, e);
             offset += 1 + rng_below(&w->rng, 3); /* logs have gaps */
             e->source = (struct ev_source){p * 7, offset};
             w->accepted[at] = e->event_time_us >= clock_us - LATENESS_US;
@@ -200,6 +243,7 @@ static void world_init(struct world *w, uint64_t seed) {
         }
         w->newest_us = clock_us > w->newest_us ? clock_us : w->newest_us;
     }
+    join_all(w);
 }
 
 static void world_deinit(struct world *w) { arena_deinit(&w->arena); }

@@ -33,4 +33,14 @@ static void test_sums_over_items_are_refused_by_name(void) {
         "method: term or ngram");
 }
 
-SUITE("features_refused", TEST(test_sums_over_items_are_refused_by_name))
+static void test_joins_are_refused_by_name(void) {
+    static const char text[] =
+        "features:\n"
+        "  - {name: n, kind: count, scope: item, on: impression, cascade: visit}\n"
+        "  - {name: visit, kind: join}\n";
+    check(text, "feature 'visit' (line 3) joins rankings and interactions");
+    check(text, "take store: memory, or leave out cascade and attribution");
+}
+
+SUITE("features_refused", TEST(test_sums_over_items_are_refused_by_name),
+      TEST(test_joins_are_refused_by_name))

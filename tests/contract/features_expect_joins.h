@@ -1,0 +1,94 @@
+/* Rankings joined with the interactions that answer them, by brute force: for every pair of events,
+ * features_world.h; the counting is features_expect.h's, over what is left. */
+#pragma once
+
+static const char plan_joins[] =
+    "  - {name: visit, kind: join, window: 100s, lag: 1d}\n"
+    "  - {name: seen_n, kind: count, scope: item, on: impression, cascade: visit}\n"
+    "  - {name: seen_2, kind: count, scope: item, on: impression where value == 2, cascade: visit}\n"
+    "  - {name: seen_home, kind: count, scope: user, on: 'impression where page != \"search\"',\n"
+    "     cascade: visit}\n"
+    "  - {name: seen_ctr, kind: rate, scope: item, top: click, bottom: impression, cascade: visit,\n"
+    "     bucket: 20s, windows: [200s, 400s], prior_weight: 2}\n"
+    "  - {name: joined_ctr, kind: rate, scope: user, top: click, bottom: impression, prior: 0.5,\n"
+    "     cascade: visit, attribution: visit}\n"
+    "  - {name: answers, kind: window_count, scope: item, on: any, attribution: visit,\n"
+    "     bucket: 10s, windows: [100s, 300s]}\n"
+    "  - {name: answers_session, kind: count, scope: session, on: rating, attribution: visit}\n"
+    "  - {name: brand_seen, kind: count, scope: item.brand, on: impression, cascade: visit}\n"
+    "  - {name: brand_answers, kind: count, scope: event.brand, on: any, attribution: visit}\n"
+    "  - {name: stars_joined, kind: mean, scope: item, on: rating, value_field: value, prior: 3,\n"
+    "     attribution: visit}\n";
+
+/* The oracle with only what is joined, of impressions (cascade) and of interactions (answers).
+ * Until the next call. */
+static const struct oracle *joined(const struct oracle *o, bool cascade, bool answers) {
+    static struct happening left[EVENTS * SHOWN];
+    static struct oracle only;
+    only = *o;
+    only.all = left;
+    only.n = 0;
+    for (int i = 0; i < o->n; i++) {
+        const struct happening *h = &o->all[i];
+        const bool *is = o->w->joined[h->e - o->w->events];
+        if (h->shown == NULL ? !answers || is[0] : !cascade || is[h->shown - h->e->shown])
+            left[only.n++] = *h;
+    }
+    return &only;
+}
+
+static double x_seen_item(const struct oracle *o, int row, const char *what) {
+    return x_count_item(joined(o, true, false), row, what);
+}
+static double x_seen_home(const struct oracle *o, int row, const char *what) {
+    return count_of(joined(o, true, false), FEAT_SCOPE_USER, row, what, 0, 0);
+}
+static double x_seen_ctr(const struct oracle *o, int row, const char *window_s) {
+    int s = atoi(window_s);
+    const struct oracle *q = joined(o, true, false);
+    double all = count_of(q, FEAT_SCOPE_GLOBAL, row, "impression", 20, s);
+    double prior =
+        all > 0 ? count_of(q, FEAT_SCOPE_GLOBAL, row, "click", 20, s) / all : (double)NAN;
+    return smoothed(count_of(q, FEAT_SCOPE_ITEM, row, "click", 20, s),
+                    count_of(q, FEAT_SCOPE_ITEM, row, "impression", 20, s), 2, prior);
+}
+static double x_joined_ctr(const struct oracle *o, int row, const char *arg) {
+    (void)arg;
+    const struct oracle *q = joined(o, true, true);
+    return smoothed(count_of(q, FEAT_SCOPE_USER, row, "click", 0, 0),
+                    count_of(q, FEAT_SCOPE_USER, row, "impression", 0, 0), 10, 0.5);
+}
+static double x_answers(const struct oracle *o, int row, const char *window_s) {
+    return count_of(joined(o, false, true), FEAT_SCOPE_ITEM, row, "any", 10, atoi(window_s));
+}
+static double x_answers_session(const struct oracle *o, int row, const char *what) {
+    return x_count_session(joined(o, false, true), row, what);
+}
+static double x_brand_seen(const struct oracle *o, int row, const char *arg) {
+    (void)arg;
+    return brand_count(joined(o, true, false), row, "impression", 1000, 1000000000);
+}
+static double x_brand_answers(const struct oracle *o, int row, const char *arg) {
+    (void)arg;
+    const struct oracle *q = joined(o, false, true);
+    const struct ev_value *brand = item_field(o, row, "brand");
+    double n = 0;
+    for (int i = 0; i < q->n && brand != NULL; i++)
+        n += happened_to(q, &q->all[i], FEAT_SCOPE_GLOBAL, row) && q->all[i].shown == NULL &&
+             carries(&q->all[i], "brand", brand);
+    return brand == NULL ? (double)NAN : n;
+}
+static double x_stars_joined(const struct oracle *o, int row, const char *arg) {
+    (void)arg;
+    return mean_of(joined(o, false, true), o->q->items[row], false, 10, 3);
+}
+
+#define JOIN_COLUMNS                                                                               \
+    {"seen_n", x_seen_item, "impression"}, {"seen_2", x_seen_item, "impression2"},                 \
+        {"seen_home", x_seen_home, "home"}, {"seen_ctr.200s", x_seen_ctr, "200"},                  \
+        {"seen_ctr.400s", x_seen_ctr, "400"}, {"joined_ctr", x_joined_ctr, ""},                    \
+        {"answers.100s", x_answers, "100"}, {"answers.5m", x_answers, "300"},                      \
+        {"answers_session", x_answers_session, "rating"}, {"brand_seen", x_brand_seen, ""},        \
+        {"brand_answers", x_brand_answers, ""}, {                                                  \
+        "stars_joined", x_stars_joined, ""                                                         \
+    }
