@@ -8,6 +8,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+
+/* Where the system gives huge pages to who asks. Blocks that large are walked by products, whose
+ * rows lie pages apart: with 4 KB pages they wait for the table of pages. */
+#define HUGE_PAGE (2u << 20)
 
 static atomic_ullong count;
 
@@ -28,7 +33,14 @@ void *heap_alloc_aligned(size_t bytes) {
     if (bytes > SIZE_MAX - 64)
         checked(NULL, bytes);
     size_t rounded = bytes ? (bytes + 63) & ~(size_t)63 : 64;
-    return memset(checked(aligned_alloc(64, rounded), bytes), 0, rounded);
+    if (rounded < HUGE_PAGE)
+        return memset(checked(aligned_alloc(64, rounded), bytes), 0, rounded);
+    void *p = NULL;
+    if (posix_memalign(&p, HUGE_PAGE, rounded) != 0)
+        p = NULL;
+    checked(p, bytes);
+    madvise(p, rounded & ~(size_t)(HUGE_PAGE - 1), MADV_HUGEPAGE); /* a wish: no failure */
+    return memset(p, 0, rounded);
 }
 
 void *heap_grow(void *p, size_t bytes) {

@@ -53,7 +53,7 @@ struct moe_mlp_saved *moe_mlp_bind(const struct moe_mlp *m, int dq, const struct
             break;
         s.a[i] = moe_work_take(work, n);
         if (plan->training)
-            s.da[i] = moe_work_take(work, n);
+            s.da[i] = moe_work_borrow(work, n);
     }
     if (out)
         *out = s;

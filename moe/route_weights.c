@@ -18,10 +18,25 @@ static int column_of(const struct moe_gate_use *u, int expert) {
     return -1;
 }
 
+/* Experts go backwards one at a time: what they need then and only then is the same for all, or a
+ * batch's gradients would push its activations out of the cache. */
+static void lend(const struct moe_level *l, const struct moe_plan *plan, struct moe_work *work) {
+    size_t most = 0;
+    for (int i = 0; i < l->n_groups; i++) {
+        struct moe_work count = {.lends = true};
+        l->groups[i].expert.ops->bind(&l->groups[i].expert, plan, &count);
+        most = count.lent_used > most ? count.lent_used : most;
+    }
+    work->lent = moe_work_take(work, most);
+    work->lends = true;
+}
+
 void moe_route_weights_bind(const struct moe_level *l, const struct moe_plan *plan,
                             struct moe_route_state *s, struct moe_work *work) {
     size_t rows = (size_t)plan->rows_max;
     int widest = 0, any_sparse = 0;
+    float *dy = plan->training ? moe_work_take(work, rows * (size_t)l->out) : NULL;
+    lend(l, plan, work);
     s->expert = moe_work_take_bytes(work, (size_t)l->n_experts * sizeof *s->expert);
     for (int e = 0; e < l->n_experts; e++) {
         const struct moe_expert_group *g = moe_level_group(l, e);
@@ -33,9 +48,10 @@ void moe_route_weights_bind(const struct moe_level *l, const struct moe_plan *pl
             x.sparse_ok &= (l->gates[i].gate.flags & MOE_GATE_SPARSE) != 0;
         }
         if (x.used) {
+            work->lent_used = 0;
             x.saved = g->expert.ops->bind(&g->expert, plan, work);
             x.y = moe_work_take(work, rows * (size_t)l->out);
-            x.dy = plan->training ? moe_work_take(work, rows * (size_t)l->out) : NULL;
+            x.dy = dy;
             if (x.sparse_ok) {
                 x.row = moe_work_take_int(work, rows);
                 any_sparse = 1;
@@ -45,6 +61,7 @@ void moe_route_weights_bind(const struct moe_level *l, const struct moe_plan *pl
         if (s->expert)
             s->expert[e] = x;
     }
+    work->lends = false;
     s->xc = any_sparse ? moe_work_take(work, rows * (size_t)widest) : NULL;
     s->dxc = any_sparse && plan->training ? moe_work_take(work, rows * (size_t)widest) : NULL;
     s->group = any_sparse ? moe_work_take_int(work, rows) : NULL;
@@ -231,10 +248,11 @@ static void unmix(const struct moe_route_pass *p, int e, int gate, int j) {
 static void expert_backward(const struct moe_route_pass *p, int e) {
     struct moe_route_expert *x = &p->s->expert[e];
     const struct moe_expert_group *g = moe_level_group(p->l, e);
-    const struct moe_rows rows = rows_of(p, e);
+    struct moe_rows rows = rows_of(p, e);
     struct moe_rows_grad *dx = &p->dx[g->source], some = *dx;
     size_t dc = (size_t)rows.dc, from = (size_t)rows.c_from;
     bool scatter = !x->dense && dx->c;
+    rows.q_ready = false; /* the forward pass's; backwards nothing stands ready */
     if (scatter) {
         some.c = p->s->dxc;
         memset(some.c, 0, (size_t)x->n * dc * sizeof(float));

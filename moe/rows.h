@@ -42,10 +42,22 @@ struct moe_rows_grad {
 struct moe_work {
     float *base;
     size_t used; /* floats */
+    /* Whoever binds many things of which one at a time is in use lends them scratch: */
+    bool lends;
+    float *lent;      /* NULL while counting */
+    size_t lent_used; /* floats, by the present one */
 };
 static inline float *moe_work_take(struct moe_work *w, size_t floats) {
     float *p = w->base ? w->base + w->used : NULL;
     w->used += (floats + 15) & ~(size_t)15;
+    return p;
+}
+/* What keeps nothing from one call to the next: may be shared with others. */
+static inline float *moe_work_borrow(struct moe_work *w, size_t floats) {
+    if (!w->lends)
+        return moe_work_take(w, floats);
+    float *p = w->lent ? w->lent + w->lent_used : NULL;
+    w->lent_used += (floats + 15) & ~(size_t)15;
     return p;
 }
 static inline int *moe_work_take_int(struct moe_work *w, size_t n) {

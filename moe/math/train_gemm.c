@@ -188,10 +188,40 @@ static void open_a(const struct moe_train_gemm *g, const struct cut *c, int tile
         kernels->round(a + (size_t)r * ld, k, pack + (size_t)r * row);
 }
 
+/* While panel `panel` of tile `tile` is multiplied, a share of what the next tiles will read of A
+ * is asked for, a line or less a step: it comes from far, its rows lie pages apart, and a burst of
+ * requests would hold the multiplications up. */
+static void ask_next(const struct moe_train_gemm *g, const struct cut *c, int tile, int panel,
+                     int panels, int k0, const float *kept, struct moe_train_tile *t) {
+    const size_t ld = (size_t)g->lda, steps = (size_t)t->steps;
+    const int group = tile / TOGETHER, ahead = g->ta && !kept ? (group + 1) * TOGETHER : tile + 1;
+    t->soon = t->a;
+    t->soon_step = 0;
+    if (ahead >= c->tiles)
+        return;
+    const float *next = g->a + (g->ta ? (size_t)k0 * ld : (size_t)k0);
+    if (g->ta && !kept) { /* a line of every row, then the next line of every row */
+        const int per = g->bf16 ? 2 : 1, turn = (tile % TOGETHER) * panels + panel;
+        t->soon = (const char *)(next + (size_t)(turn % per) * ld + first_row(c, ahead)) +
+                  64 * (turn / per);
+        t->soon_step = turn / per < 5 ? (size_t)per * ld * sizeof(float) : 0;
+        return;
+    }
+    const size_t rows = (size_t)(first_row(c, ahead + 1) - first_row(c, ahead));
+    const bool one_run = g->lda == g->k && steps_of(g, g->k) == t->steps;
+    if (!kept && !one_run)
+        return;
+    const size_t bytes = kept ? 64 * steps : rows * ld * sizeof(float);
+    t->soon_step = bytes / (steps * (size_t)panels) + 1;
+    t->soon = kept ? t->a + bytes : (const char *)(next + (size_t)first_row(c, ahead) * ld);
+    t->soon += (size_t)panel * steps * t->soon_step;
+}
+
 /* All rows of C over one packed block of B. */
 static void run_block(const struct moe_train_gemm *g, int k0, int k, int j0, int n,
                       const float *kept, const struct buffers *own) {
     const struct cut c = cut_rows(g->m);
+    const int panels = (n + PANEL - 1) / PANEL;
     struct moe_train_tile t = {.steps = steps_of(g, k), .ldc = (size_t)g->ldc};
     t.add = g->add || k0 > 0;
     for (int tile = 0; tile < c.tiles; tile++) {
@@ -202,6 +232,7 @@ static void run_block(const struct moe_train_gemm *g, int k0, int k, int j0, int
             t.cols = n - j < PANEL ? n - j : PANEL;
             t.w = w;
             t.c = g->c + (size_t)i * t.ldc + (size_t)(j0 + j);
+            ask_next(g, &c, tile, j / PANEL, panels, k0, kept, &t);
             t.bias = g->bias && k0 == 0 ? g->bias + j0 + j : NULL;
             kernels->tile[(g->bf16 ? MOE_TRAIN_MR : 0) + mr - 1][t.cols > 16](&t);
             w += (size_t)t.steps * (t.cols > 16 ? PANEL : 16);

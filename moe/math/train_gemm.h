@@ -49,6 +49,8 @@ struct moe_train_tile {
     const float *bias; /* NULL: none */
     int cols;          /* of C, at most 32; beyond them nothing is read or written */
     bool add;
+    const char *soon; /* asked for into the cache, soon_step bytes a step; readable or not */
+    size_t soon_step;
 };
 struct moe_train_kernels {
     void (*const (*tile)[2])(const struct moe_train_tile *t); /* [2 x MR][columns > 16] */

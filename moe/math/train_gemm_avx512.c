@@ -29,6 +29,7 @@ INLINE void tile_sum(const bool bf16, const int mr, const int nv, __m512 acc[][2
                      const struct moe_train_tile *t) {
     const char *third[(MR + 2) / 3];
     const float *w = t->w;
+    const char *soon = t->soon;
     UNROLL for (int i = 0; i < (MR + 2) / 3; i++) third[i] =
         t->a + (size_t)(i * 3 < mr ? i * 3 : 0) * t->a_row;
     EACH_ROW EACH_VECTOR {
@@ -39,6 +40,8 @@ INLINE void tile_sum(const bool bf16, const int mr, const int nv, __m512 acc[][2
         __m512 wv[2];
         EACH_VECTOR wv[v] = _mm512_loadu_ps(w + v * 16);
         EACH_VECTOR __builtin_prefetch(w + 16 * (16 * nv + v), 0, 3);
+        __builtin_prefetch(soon, 0, 2);
+        soon += t->soon_step;
         EACH_ROW {
             __m512 av = broadcast(third[r / 3] + (size_t)(r % 3) * t->a_row);
             EACH_VECTOR {
@@ -110,18 +113,26 @@ INLINE __m512 side_by_side(__m512 a, __m512 b) {
     return _mm512_castsi512_ps(_mm512_permutexvar_epi16(order, both));
 }
 
+/* Rows of a matrix as wide as ours lie pages apart: the hardware does not guess the next. */
+#define AHEAD 32
+
 static TARGET void pack(bool bf16, const float *x, size_t ld, int k, int cols, float *out,
                         size_t stride) {
     const __mmask16 m = first(cols);
     int i = 0;
     if (!bf16) {
-        for (; i < k; i++, x += ld, out += stride)
+        for (; i < k; i++, x += ld, out += stride) {
+            __builtin_prefetch(x + AHEAD * ld, 0, 3);
             _mm512_storeu_ps(out, _mm512_maskz_loadu_ps(m, x));
+        }
         return;
     }
-    for (; i + 2 <= k; i += 2, x += 2 * ld, out += stride)
+    for (; i + 2 <= k; i += 2, x += 2 * ld, out += stride) {
+        __builtin_prefetch(x + AHEAD * ld, 0, 3);
+        __builtin_prefetch(x + (AHEAD + 1) * ld, 0, 3);
         _mm512_storeu_ps(
             out, side_by_side(_mm512_maskz_loadu_ps(m, x), _mm512_maskz_loadu_ps(m, x + ld)));
+    }
     if (i < k)
         _mm512_storeu_ps(out, side_by_side(_mm512_maskz_loadu_ps(m, x), _mm512_setzero_ps()));
 }
