@@ -1,6 +1,9 @@
 /* bench_rank.c: callers that each wait for their answer and ask again at once. The requests are
  * encoded before the clock starts, and answers are counted, not decoded, so that the service has
- * the CPUs. Every request is another one: nothing is answered from a result cache. */
+ * the CPUs. Every request is another one: nothing is answered from a result cache.
+ *
+ * Prepared requests are sent by one caller, one at a time, each once: how long one takes when
+ * nothing else is going on. */
 #include "tools/bench_rank.h"
 #include <pthread.h>
 #include <stdatomic.h>
@@ -8,16 +11,18 @@
 #include <stdlib.h>
 #include "base/clock.h"
 #include "base/heap.h"
+#include "base/io.h"
 #include "base/rng.h"
 #include "ranker/rpc_client.h"
 #include "tools/report.h"
 
-enum { DEALT = 64, CALLS_MAX = 1 << 20, TIMEOUT_MS = 20000 };
+enum { DEALT = 64, CALLS_MAX = 1 << 20, WARM = 50, FILE_MAX = 1 << 30, TIMEOUT_MS = 20000 };
 
 struct load {
     const struct bench_rank_options *o;
     int rows;
     struct buf requests[DEALT];
+    struct buf file; /* of prepared requests */
     int64_t until_us;
     int64_t *us; /* [CALLS_MAX] of each call */
     atomic_int calls;
@@ -79,6 +84,50 @@ static void *run_caller(void *arg) {
     return NULL;
 }
 
+/* ---- prepared requests ----------------------------------------------------------------------- */
+
+/* The request at `*at`, which then is the next one's. False at the end. */
+static bool next_request(struct slice file, size_t *at, struct slice *out) {
+    uint32_t n;
+    if (file.n - *at < sizeof n)
+        return false;
+    memcpy(&n, file.p + *at, sizeof n);
+    if (file.n - *at - sizeof n < n)
+        return false;
+    *out = (struct slice){file.p + *at + sizeof n, n};
+    *at += sizeof n + n;
+    return true;
+}
+
+static enum status send_file(struct load *l, struct rk_client *client, struct arena *a,
+                             int calls_max, size_t *end) {
+    struct slice request, reply;
+    int n = 0;
+    size_t at = 0;
+    while (n < calls_max && next_request(buf_slice(&l->file), &at, &request)) {
+        arena_reset(a);
+        const int64_t from_us = clock_mono_us();
+        TRY(rk_client_call(client, a, l->o->method, request, TIMEOUT_MS, &reply));
+        l->us[n++] = clock_mono_us() - from_us;
+    }
+    atomic_store(&l->calls, n);
+    *end = at;
+    return STATUS_OK;
+}
+
+static enum status replay(struct load *l, struct arena *a) {
+    struct rk_client *client;
+    size_t end = 0;
+    TRY(rk_client_open(l->o->target, &client));
+    enum status status = send_file(l, client, a, WARM, &end);
+    if (status == STATUS_OK)
+        status = send_file(l, client, a, CALLS_MAX, &end);
+    rk_client_close(client);
+    if (status == STATUS_OK && end < l->file.n)
+        return fail(STATUS_DATA_LOSS, "%s: ends within a request", l->o->requests);
+    return status;
+}
+
 static int ascending(const void *a, const void *b) {
     int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
     return (x > y) - (x < y);
@@ -93,10 +142,12 @@ static enum status print_result(const struct verb_call *call, struct load *l, do
     qsort(l->us, (size_t)n, sizeof *l->us, ascending);
     report_begin(&r, call->json);
     report_int(&r, "calls", atomic_load(&l->calls));
-    report_int(&r, "candidates_per_call", l->rows);
+    if (l->rows)
+        report_int(&r, "candidates_per_call", l->rows);
     report_num(&r, "seconds", seconds, 3);
     report_num(&r, "calls_per_s", n / seconds, 1);
-    report_num(&r, "candidates_per_s", (double)n * l->rows / seconds, 0);
+    if (l->rows)
+        report_num(&r, "candidates_per_s", (double)n * l->rows / seconds, 0);
     report_num(&r, "p50_us", (double)l->us[n / 2], 0);
     report_num(&r, "p99_us", (double)l->us[n - 1 - n / 100], 0);
     report_num(&r, "load_cpu_s", cpu_s, 3); /* of this process */
@@ -128,13 +179,32 @@ static enum status run_load(const struct verb_call *call, struct load *l) {
     return status == STATUS_OK ? print_result(call, l, seconds, clock_cpu_s() - cpu_s) : status;
 }
 
+static enum status run_file(const struct verb_call *call, struct load *l) {
+    struct arena a;
+    TRY(io_read_file(l->o->requests, FILE_MAX, &l->file));
+    arena_init(&a, 0);
+    const int64_t from_us = clock_mono_us();
+    const double cpu_s = clock_cpu_s();
+    enum status status = replay(l, &a);
+    arena_deinit(&a);
+    TRY(status);
+    const double seconds = (double)(clock_mono_us() - from_us) * 1e-6;
+    return print_result(call, l, seconds, clock_cpu_s() - cpu_s);
+}
+
 enum status bench_rank(const struct verb_call *call, const struct bench_rank_options *o) {
     struct load *l = HEAP_NEW(struct load);
     l->o = o;
-    l->rows = (int)o->k->v[0];
     l->us = HEAP_ARRAY(int64_t, CALLS_MAX);
-    deal(l);
-    enum status status = run_load(call, l);
+    enum status status;
+    if (*o->requests) {
+        status = run_file(call, l);
+    } else {
+        l->rows = (int)o->k->v[0];
+        deal(l);
+        status = run_load(call, l);
+    }
+    buf_deinit(&l->file);
     for (int i = 0; i < DEALT; i++)
         buf_deinit(&l->requests[i]);
     heap_free(l->us);

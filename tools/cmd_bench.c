@@ -19,7 +19,7 @@
 
 struct options {
     struct option_config config;
-    const char *model, *sample, *export, *table, *target;
+    const char *model, *sample, *export, *table, *target, *requests, *method;
     struct conf_numbers rows;
     int64_t rounds, cpu, cache_bytes, seconds, concurrency, catalogue, users;
     bool serve;
@@ -50,6 +50,12 @@ static const struct conf_item items[] = {
              "rank: who each wait for their answer"),
     CONF_INT(struct options, catalogue, "catalogue", "2000", 1, 1e9, "items",
              "rank: that candidates are drawn from"),
+    OPTION_TEXT(
+        struct options, requests, "requests", "", "FILE",
+        "rank: these instead, each once, one at a time: 4 bytes of length, little-endian, and "
+        "the message, again and again"),
+    OPTION_TEXT(struct options, method, "method", "Rank", "METHOD",
+                "rank: what the file's requests are for"),
     CONF_INT(struct options, users, "users", "200", 1, 1e9, "users", "rank: that ask"),
     CONF_END};
 
@@ -258,7 +264,9 @@ static enum status run(const struct verb_call *call, void *options) {
                                                              .seconds = o->seconds,
                                                              .concurrency = o->concurrency,
                                                              .catalogue = o->catalogue,
-                                                             .users = o->users});
+                                                             .users = o->users,
+                                                             .requests = o->requests,
+                                                             .method = o->method});
     if (strcmp(which, "train") != 0)
         return fail(STATUS_INVALID_ARGUMENT, "which bench? There are: score, train, rank");
     TRY(pin(o->cpu));
