@@ -86,6 +86,10 @@ static const struct conf_item grpc_items[] = {
               "Longest wait for an `after` token, whatever the call's deadline."),
     CONF_TIME(struct rk_grpc_conf, grace_us, "grace", "10s", 0, 3600 * SECOND_US,
               "At SIGTERM: how long calls in flight may take to finish."),
+    CONF_TIME(
+        struct rk_grpc_conf, spin_us, "spin", "0s", 0, SECOND_US,
+        "How long a thread looks for the next call before it sleeps. Some 50us make the answers to "
+        "one caller come sooner by a wake-up, for as much of a core's time after each."),
     CONF_END};
 
 static const struct conf_item admin_items[] = {

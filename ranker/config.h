@@ -43,6 +43,7 @@ struct rk_grpc_conf {
     int64_t split_min; /* slates from so many items on; 0: none */
     int64_t queue_max, items_max, message_bytes_max, wait_max_us;
     int64_t grace_us; /* of the drain at SIGTERM */
+    int64_t spin_us;  /* looking for the next call before sleeping */
 };
 struct rk_admin_conf {
     const char *listen; /* "" : off */

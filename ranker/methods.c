@@ -18,7 +18,10 @@
 #include "ranker/lap.h"
 #include "ranker/result_cache.h"
 
-enum { SEND_MAX_US = 30 * 1000 * 1000 };
+enum {
+    SEND_MAX_US = 30 * 1000 * 1000,
+    SHORT_US = 500 /* another call may wait so long; to wake a thread for it costs some 20 us */
+};
 
 /* In the order of their handlers below. */
 static const struct rk_rpc_method methods[] = {{"/moerank.v1.Ranking/Rank", RK_POOL_RANK},
@@ -32,6 +35,7 @@ struct worker {
     struct rk_cache *cache;
     struct rk_list_worker *lists;
     struct buf reply, scratch;
+    double item_us; /* what a candidate took in the last call; 0: there was none */
 };
 struct rk_methods {
     struct rk_methods_conf c;
@@ -124,7 +128,8 @@ static enum status rank_with(const struct call *c, const struct rk_bundle *b,
                            user_epoch(c, request->user), request);
     request->now_us = now_us > 0 ? now_us : clock_wall_us();
     bool found = cached && answer_from_cache(c, request, key);
-    rk_lap(&c->w->rank, METRIC_CPU_CACHE);
+    if (cached) /* a lap is a system call */
+        rk_lap(&c->w->rank, METRIC_CPU_CACHE);
     if (found) {
         log_cached(c, request);
         return STATUS_OK;
@@ -132,20 +137,23 @@ static enum status rank_with(const struct call *c, const struct rk_bundle *b,
     struct rpc_rank_response response;
     struct rk_seen seen;
     TRY(rk_rank(b, c->m->c.state, &c->w->rank, request, &response, &seen));
-    if (cached)
+    if (cached) {
         cache_begin(c, &response, key);
-    rk_lap(&c->w->rank, METRIC_CPU_CACHE);
+        rk_lap(&c->w->rank, METRIC_CPU_CACHE);
+    }
     buf_clear(&c->w->reply);
     rpc_encode_rank_response(&response, &c->w->reply);
     reply(c);
     rk_lap(&c->w->rank, METRIC_CPU_ANSWER);
-    if (cached)
+    if (cached) {
         rk_cache_put_end(c->w->cache);
-    rk_lap(&c->w->rank, METRIC_CPU_CACHE);
-    if (c->m->c.log)
+        rk_lap(&c->w->rank, METRIC_CPU_CACHE);
+    }
+    if (c->m->c.log) {
         rk_request_log_add(c->m->c.log, c->a, &c->w->scratch, request, &response, &seen,
                            clock_wall_us());
-    rk_lap(&c->w->rank, METRIC_CPU_LOG);
+        rk_lap(&c->w->rank, METRIC_CPU_LOG);
+    }
     return STATUS_OK;
 }
 
@@ -159,15 +167,27 @@ static enum status check_rank(const struct call *c, const struct rpc_rank_reques
     return STATUS_OK;
 }
 
+/* Whether others should take the calls that come meanwhile: what waits for someone, and a list
+ * that will take its time. */
+static bool may_take_long(const struct call *c, const struct rpc_rank_request *r) {
+    return r->after.given || c->w->cache || feat_state_is_shared(c->m->c.state) ||
+           c->w->item_us == 0 || c->w->item_us * r->n_items > SHORT_US;
+}
+
 static enum status rank(const struct call *c) {
     struct rpc_rank_request request;
     struct rk_bundle *b;
     rk_lap_begin(&c->w->rank);
     TRY(rpc_decode_rank_request(c->a, c->bytes, &request));
     TRY(check_rank(c, &request));
+    if (may_take_long(c, &request))
+        rk_rpc_may_take_long(c->rpc);
     TRY(wait_after(c, request.after));
     TRY(acquire(c, &b));
+    const int64_t from_us = clock_mono_us();
     enum status status = rank_with(c, b, &request);
+    if (status == STATUS_OK)
+        c->w->item_us = (double)(clock_mono_us() - from_us) / request.n_items;
     rk_bundle_release(b);
     return status;
 }
@@ -282,6 +302,8 @@ static void handle(void *context, int worker, struct rk_rpc_call *rpc) {
     int method = rk_rpc_method_index(rpc);
     struct worker *w = &m->workers[methods[method].pool][worker];
     arena_reset(&w->rank.arena);
+    if (handlers[method] != rank_counted)
+        rk_rpc_may_take_long(rpc);
     const struct call c = {m, w, &w->rank.arena, rpc, rk_rpc_request(rpc)};
     struct rk_crew *crew = w->rank.crew;
     rk_crew_busy(crew, 1);

@@ -1,9 +1,15 @@
 /* rpc_server.c: gRPC's C core, the surface API in plain C.
  *
- * One thread serves the completion queue and never scores: it takes calls off it, answers health
- * and reflection, and puts the rest on a pool's bounded queue. Every method has calls requested
- * beforehand, requested again before a call is handled. The one last batch of a call (metadata,
- * message, status, close) may be started from any thread.
+ * One thread at a time leads: it takes calls off the completion queue. It ranks a short list itself
+ * and then looks for the next, since waking another costs more than the list does. Before what may
+ * take long, or when calls are waiting already, it steps aside and wakes a thread that leads from
+ * then on. There is one thread more than may rank at a time, so that one is always left to lead;
+ * calls that find every place taken wait in a bounded queue, which whoever has a place empties
+ * before giving it back. Health and reflection are answered at once.
+ *
+ * Every method has calls requested beforehand, requested again before a call is handled. The one
+ * last batch of a call (metadata, message, status, close) may be started from any thread; its
+ * completion is taken back on the spot (gRPC's thread-local cache), which spares waking the leader.
  *
  * The traps, each met here: a batch on a completion queue already shut down aborts, so calls are
  * counted and the queue is shut down at zero only; expired calls are delivered all the same, so the
@@ -25,10 +31,11 @@
 #include "base/heap.h"
 #include "base/queue.h"
 #include "proto/rpc.h"
+#include "ranker/turns.h"
 
 enum { REQUESTED = 64, METHODS_MAX = 16, INLINE_REQUESTED = 8 };
 
-/* What the completion queue's thread does itself. */
+/* Answered without a place. */
 enum inline_method { HEALTH_CHECK, REFLECTION, UNKNOWN, INLINE_METHODS };
 static const char *const inline_paths[] = {
     "/grpc.health.v1.Health/Check",
@@ -57,10 +64,15 @@ struct pool {
     pthread_t *threads;
     int n_threads;
 };
+/* A thread: of the completion queue, or of the other pool. */
 struct worker {
     struct rk_rpc_server *server;
     enum rk_rpc_pool pool;
     int index;
+    bool leading, ranking; /* ranking: it has a place */
+    bool busy;             /* the last event was there at once */
+    struct arena arena;    /* for health and reflection */
+    struct buf buf;
 };
 struct rk_rpc_server {
     struct rk_rpc_handler handler;
@@ -68,15 +80,18 @@ struct rk_rpc_server {
     void *registered[METHODS_MAX + INLINE_METHODS];
     grpc_server *server;
     grpc_completion_queue *cq;
-    pthread_t cq_thread;
     struct pool pools[RK_POOLS];
     struct worker *workers;
-    struct arena arena; /* the completion queue thread's */
-    struct buf buf;
+    struct rk_turns turns;
+    int64_t spin_us;
     atomic_bool serving, shut, stopping;
     atomic_int live; /* calls delivered and not yet freed */
     int port;
 };
+
+static _Thread_local struct worker *self; /* of a thread of the completion queue */
+
+static void on_event(struct worker *w, void *tag, bool ok);
 
 /* ---- calls --------------------------------------------------------------------------------- */
 
@@ -188,20 +203,30 @@ void rk_rpc_reply(struct rk_rpc_call *call, enum status status, const char *mess
     call->replied = true;
     if (status == STATUS_OK)
         call->reply = bytes_of(reply);
+    if (!self) {
+        finish(call, status, message, false);
+        return;
+    }
+    void *tag;
+    int ok;
+    grpc_completion_queue_thread_local_cache_init(call->server->cq);
     finish(call, status, message, false);
+    if (grpc_completion_queue_thread_local_cache_flush(call->server->cq, &tag, &ok))
+        on_event(self, tag, ok != 0);
 }
 
-/* ---- answered on the completion queue's thread --------------------------------------------- */
+/* ---- answered without a place --------------------------------------------------------------- */
 
-static void answer_health(struct rk_rpc_server *s, struct rk_rpc_call *c) {
+static void answer_health(struct worker *w, struct rk_rpc_call *c) {
+    const struct rk_rpc_server *s = w->server;
     struct slice service = {NULL, 0};
-    enum status status = rpc_decode_health_request(&s->arena, rk_rpc_request(c), &service);
+    enum status status = rpc_decode_health_request(&w->arena, rk_rpc_request(c), &service);
     if (status == STATUS_OK && service.n > 0 && !slice_is(service, "moerank.v1.Ranking"))
         status = fail(STATUS_NOT_FOUND, "no service '%.*s' here", SLICE_ARG(service));
-    buf_clear(&s->buf);
+    buf_clear(&w->buf);
     if (status == STATUS_OK)
-        rpc_encode_health_response(atomic_load(&s->serving), &s->buf);
-    rk_rpc_reply(c, status, status_message(), buf_slice(&s->buf));
+        rpc_encode_health_response(atomic_load(&s->serving), &w->buf);
+    rk_rpc_reply(c, status, status_message(), buf_slice(&w->buf));
 }
 
 /* Reads the next message of a stream; the first time, sends the metadata as well. */
@@ -220,22 +245,22 @@ static void stream_read(struct rk_rpc_call *c, bool first) {
     (void)error;
 }
 
-static void stream_answer(struct rk_rpc_server *s, struct rk_rpc_call *c) {
+static void stream_answer(struct worker *w, struct rk_rpc_call *c) {
     if (!flatten(c->payload, &c->request)) { /* the caller is done */
         finish(c, STATUS_OK, "", true);
         return;
     }
     grpc_byte_buffer_destroy(c->payload);
     c->payload = NULL;
-    buf_clear(&s->buf);
-    enum status status = rpc_reflect(&s->arena, rk_rpc_request(c), &s->buf);
+    buf_clear(&w->buf);
+    enum status status = rpc_reflect(&w->arena, rk_rpc_request(c), &w->buf);
     if (status != STATUS_OK) {
         finish(c, status, status_message(), true);
         return;
     }
     if (c->reply)
         grpc_byte_buffer_destroy(c->reply);
-    c->reply = bytes_of(buf_slice(&s->buf));
+    c->reply = bytes_of(buf_slice(&w->buf));
     grpc_op op;
     memset(&op, 0, sizeof op);
     op.op = GRPC_OP_SEND_MESSAGE;
@@ -247,9 +272,53 @@ static void stream_answer(struct rk_rpc_server *s, struct rk_rpc_call *c) {
     (void)error;
 }
 
+/* ---- ranking ------------------------------------------------------------------------------- */
+
+static void step_aside(struct worker *w) {
+    if (w->leading)
+        rk_turns_step_aside(&w->server->turns);
+    w->leading = false;
+}
+
+void rk_rpc_may_take_long(const struct rk_rpc_call *call) {
+    (void)call;
+    if (self)
+        step_aside(self);
+}
+
+static void answer(struct rk_rpc_server *s, int place, struct rk_rpc_call *c) {
+    if (rk_rpc_left_us(c) <= 0)
+        rk_rpc_reply(c, STATUS_DEADLINE_EXCEEDED, "the deadline passed before a worker was free",
+                     (struct slice){NULL, 0});
+    else
+        s->handler.handle(s->handler.context, place, c);
+    assert(c->replied);
+    release(c);
+}
+
+/* Who found no place has put its call into the queue before, so that whoever gives one back sees
+ * the call here. */
+static void rank_waiting(struct worker *w) {
+    struct rk_rpc_server *s = w->server;
+    struct queue *q = s->pools[RK_POOL_RANK].queue;
+    int place;
+    while (!w->ranking && queue_depth(q) > 0 && (place = rk_turns_take_place(&s->turns)) >= 0) {
+        struct rk_rpc_call *c;
+        w->ranking = true;
+        while ((c = queue_pop(q, 0)) != NULL) {
+            if (w->busy || queue_depth(q) > 0)
+                step_aside(w);
+            answer(s, place, c);
+        }
+        w->ranking = false;
+        rk_turns_give_place(&s->turns, place);
+    }
+}
+
 /* ---- the completion queue ------------------------------------------------------------------ */
 
-static void dispatch(struct rk_rpc_server *s, struct rk_rpc_call *c) {
+static void dispatch(struct worker *w, struct rk_rpc_call *c) {
+    struct rk_rpc_server *s = w->server;
     c->arrived_us = clock_mono_us();
     if (c->method == s->n_methods + UNKNOWN) {
         rk_rpc_reply(c, STATUS_UNIMPLEMENTED, "no such method here", (struct slice){NULL, 0});
@@ -258,12 +327,14 @@ static void dispatch(struct rk_rpc_server *s, struct rk_rpc_call *c) {
     } else if (!flatten(c->payload, &c->request)) {
         rk_rpc_reply(c, STATUS_INVALID_ARGUMENT, "no message", (struct slice){NULL, 0});
     } else if (c->method == s->n_methods + HEALTH_CHECK) {
-        answer_health(s, c);
+        answer_health(w, c);
     } else {
         enum rk_rpc_pool pool = s->handler.methods[c->method].pool;
         atomic_fetch_add(&c->refs, 1); /* the worker's */
-        if (queue_try_push(s->pools[pool].queue, c))
+        if (queue_try_push(s->pools[pool].queue, c)) {
+            rank_waiting(w);
             return;
+        }
         rk_rpc_reply(c, STATUS_RESOURCE_EXHAUSTED,
                      "the queue is full; try later, or raise grpc.queue_max or grpc.workers",
                      (struct slice){NULL, 0});
@@ -271,22 +342,28 @@ static void dispatch(struct rk_rpc_server *s, struct rk_rpc_call *c) {
     }
 }
 
-static void on_new_call(struct rk_rpc_server *s, struct rk_rpc_call *c, bool ok) {
+static void on_new_call(struct worker *w, struct rk_rpc_call *c, bool ok) {
     if (ok) {
-        atomic_fetch_add(&s->live, 1);
-        request_call(s, c->method); /* before this one is handled */
-        dispatch(s, c);
+        atomic_fetch_add(&w->server->live, 1);
+        request_call(w->server, c->method); /* before this one is handled */
+        dispatch(w, c);
     }
     release(c);
 }
 
-static void on_step(struct rk_rpc_server *s, struct rk_rpc_call *c, bool ok) {
+/* Also from within an answer: then a new call waits in the queue until that is done. */
+static void on_event(struct worker *w, void *tag, bool ok) {
+    if (tag == w->server) {
+        atomic_store(&w->server->shut, true);
+        return;
+    }
+    struct rk_rpc_call *c = tag;
     switch (atomic_load(&c->step)) {
     case STEP_NEW:
-        on_new_call(s, c, ok);
+        on_new_call(w, c, ok);
         return;
     case STEP_STREAM_READ:
-        stream_answer(s, c);
+        stream_answer(w, c);
         break;
     case STEP_STREAM_WROTE:
         if (ok)
@@ -300,37 +377,53 @@ static void on_step(struct rk_rpc_server *s, struct rk_rpc_call *c, bool ok) {
     release(c); /* the batch's */
 }
 
-static void *serve_queue(void *arg) {
-    struct rk_rpc_server *s = arg;
-    for (;;) {
-        grpc_event e = grpc_completion_queue_next(s->cq, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
-        if (e.type == GRPC_QUEUE_SHUTDOWN)
-            return NULL;
-        if (e.type != GRPC_OP_COMPLETE)
-            continue;
-        if (e.tag == s)
-            atomic_store(&s->shut, true);
-        else
-            on_step(s, e.tag, e.success != 0);
-        arena_reset(&s->arena);
+static void start_thread(struct worker *w) {
+    const struct rk_rpc_handler *h = &w->server->handler;
+    if (h->start)
+        h->start(h->context, w->pool, w->index);
+}
+
+/* The next event. One that is there at once means that calls are waiting, or will be. */
+static grpc_event next_event(struct worker *w, bool *at_once) {
+    grpc_completion_queue *cq = w->server->cq;
+    const gpr_timespec now = gpr_inf_past(GPR_CLOCK_MONOTONIC);
+    grpc_event e = grpc_completion_queue_next(cq, now, NULL);
+    *at_once = e.type == GRPC_OP_COMPLETE;
+    if (e.type == GRPC_QUEUE_TIMEOUT && w->server->spin_us > 0) {
+        const int64_t until_us = clock_mono_us() + w->server->spin_us;
+        while (e.type == GRPC_QUEUE_TIMEOUT && clock_mono_us() < until_us)
+            e = grpc_completion_queue_next(cq, now, NULL);
     }
+    if (e.type == GRPC_QUEUE_TIMEOUT)
+        e = grpc_completion_queue_next(cq, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
+    return e;
+}
+
+static void *serve_queue(void *arg) {
+    struct worker *w = self = arg;
+    start_thread(w);
+    arena_init(&w->arena, 0);
+    while (w->leading || rk_turns_lead(&w->server->turns)) {
+        w->leading = true;
+        const grpc_event e = next_event(w, &w->busy);
+        if (e.type == GRPC_QUEUE_SHUTDOWN)
+            break;
+        if (e.type == GRPC_OP_COMPLETE)
+            on_event(w, e.tag, e.success != 0);
+        arena_reset(&w->arena);
+    }
+    rk_turns_end(&w->server->turns);
+    arena_deinit(&w->arena);
+    buf_deinit(&w->buf);
+    return NULL;
 }
 
 static void *serve_pool(void *arg) {
     struct worker *w = arg;
-    struct rk_rpc_server *s = w->server;
-    if (s->handler.start)
-        s->handler.start(s->handler.context, w->pool, w->index);
     struct rk_rpc_call *c;
-    while ((c = queue_pop(s->pools[w->pool].queue, -1)) != NULL) {
-        if (rk_rpc_left_us(c) <= 0)
-            rk_rpc_reply(c, STATUS_DEADLINE_EXCEEDED,
-                         "the deadline passed before a worker was free", (struct slice){NULL, 0});
-        else
-            s->handler.handle(s->handler.context, w->index, c);
-        assert(c->replied);
-        release(c);
-    }
+    start_thread(w);
+    while ((c = queue_pop(w->server->pools[w->pool].queue, -1)) != NULL)
+        answer(w->server, w->index, c);
     return NULL;
 }
 
@@ -381,23 +474,23 @@ static enum status create(struct rk_rpc_server *s, const struct rk_grpc_conf *c)
 }
 
 static void start_threads(struct rk_rpc_server *s, const struct rk_grpc_conf *c) {
-    int n = s->handler.workers[RK_POOL_RANK] + s->handler.workers[RK_POOL_SEND], k = 0;
-    s->workers = HEAP_ARRAY(struct worker, n);
+    int n = 0, ranking = s->handler.workers[RK_POOL_RANK];
+    s->workers = HEAP_ARRAY(struct worker, ranking + 1 + s->handler.workers[RK_POOL_SEND]);
+    rk_turns_init(&s->turns, ranking);
+    for (int p = 0; p < RK_POOLS; p++)
+        s->pools[p].queue = queue_new((size_t)c->queue_max);
     for (int p = 0; p < RK_POOLS; p++) {
         struct pool *pool = &s->pools[p];
-        pool->queue = queue_new((size_t)c->queue_max);
-        pool->n_threads = s->handler.workers[p];
+        pool->n_threads = s->handler.workers[p] + (p == RK_POOL_RANK); /* one more takes calls */
         pool->threads = HEAP_ARRAY(pthread_t, pool->n_threads);
-        for (int i = 0; i < pool->n_threads; i++) {
-            s->workers[k] = (struct worker){s, (enum rk_rpc_pool)p, i};
-            int rc = pthread_create(&pool->threads[i], NULL, serve_pool, &s->workers[k++]);
+        for (int i = 0; i < pool->n_threads; i++, n++) {
+            s->workers[n] = (struct worker){.server = s, .pool = (enum rk_rpc_pool)p, .index = i};
+            int rc = pthread_create(&pool->threads[i], NULL,
+                                    p == RK_POOL_RANK ? serve_queue : serve_pool, &s->workers[n]);
             assert(rc == 0 && "no thread to be had");
             (void)rc;
         }
     }
-    int rc = pthread_create(&s->cq_thread, NULL, serve_queue, s);
-    assert(rc == 0 && "no thread to be had");
-    (void)rc;
 }
 
 static void destroy(struct rk_rpc_server *s) {
@@ -406,8 +499,6 @@ static void destroy(struct rk_rpc_server *s) {
     if (s->cq)
         grpc_completion_queue_destroy(s->cq);
     grpc_shutdown_blocking();
-    arena_deinit(&s->arena);
-    buf_deinit(&s->buf);
     heap_free(s->workers);
     heap_free(s);
 }
@@ -429,7 +520,7 @@ enum status rk_rpc_server_start(const struct rk_grpc_conf *c, const struct rk_rp
     grpc_init();
     struct rk_rpc_server *s = HEAP_NEW(struct rk_rpc_server);
     s->handler = *h;
-    arena_init(&s->arena, 0);
+    s->spin_us = c->spin_us;
     atomic_store(&s->serving, true);
     enum status status = create(s, c);
     if (status != STATUS_OK) {
@@ -470,6 +561,7 @@ void rk_rpc_server_stop(struct rk_rpc_server *s, int grace_ms) {
         grpc_server_cancel_all_calls(s->server);
         wait_idle(s, INT64_MAX); /* handlers end by themselves: their waits are bounded */
     }
+    grpc_completion_queue_shutdown(s->cq);
     for (int p = 0; p < RK_POOLS; p++) {
         struct pool *pool = &s->pools[p];
         queue_close(pool->queue);
@@ -478,7 +570,6 @@ void rk_rpc_server_stop(struct rk_rpc_server *s, int grace_ms) {
         queue_free(pool->queue);
         heap_free(pool->threads);
     }
-    grpc_completion_queue_shutdown(s->cq);
-    pthread_join(s->cq_thread, NULL);
+    rk_turns_deinit(&s->turns);
     destroy(s);
 }

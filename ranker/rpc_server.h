@@ -1,6 +1,6 @@
-/* rpc_server.h: gRPC in, bytes out: it knows methods by name and messages as bytes. Scoring runs on
- * a bounded pool, health and reflection are answered beside it, so a probe never waits behind a
- * ranking. */
+/* rpc_server.h: gRPC in, bytes out: it knows methods by name and messages as bytes. So many calls
+ * rank at a time, each on the thread that received it; health and reflection are answered beside
+ * them, so a probe never waits behind a ranking. */
 #pragma once
 #include "ranker/config.h"
 
@@ -19,6 +19,9 @@ struct slice rk_rpc_request(const struct rk_rpc_call *call);
 int64_t rk_rpc_arrived_us(const struct rk_rpc_call *call); /* clock_mono_us */
 int64_t
 rk_rpc_left_us(const struct rk_rpc_call *call); /* until the caller's deadline; may be < 0 */
+/* To be said in a handler of RK_POOL_RANK before anything that may take longer than waking a thread
+ * twice (100 us): until then, or the handler's return, no other call may be taken. */
+void rk_rpc_may_take_long(const struct rk_rpc_call *call);
 /* Sends the answer; exactly once in a handler, which may go on working afterwards. `reply` is
  * copied. Not OK: `message` goes out instead. */
 void rk_rpc_reply(struct rk_rpc_call *call, enum status status, const char *message,
@@ -27,9 +30,10 @@ void rk_rpc_reply(struct rk_rpc_call *call, enum status status, const char *mess
 struct rk_rpc_handler {
     void *context;
     const struct rk_rpc_method *methods;
-    int workers[RK_POOLS]; /* threads of each pool; numbered 0.. per pool */
-    void (*start)(void *context, enum rk_rpc_pool pool,
-                  int worker); /* on the thread; may be NULL */
+    int workers[RK_POOLS]; /* of each pool at a time; numbered 0.. per pool */
+    /* On each thread of a pool, numbered 0..; may be NULL. Of RK_POOL_RANK there is one more than
+     * workers, and a worker's number goes from thread to thread. */
+    void (*start)(void *context, enum rk_rpc_pool pool, int thread);
     void (*handle)(void *context, int worker, struct rk_rpc_call *call);
 };
 
