@@ -1,18 +1,20 @@
 /* crew.c: pieces of a slate are numbers that whoever is free takes from a counter, so a helper that
  * comes late finds nothing left and nobody waits for it. The worker that has the slate takes pieces
- * too, and at the end waits for the pieces under way only.
+ * too, and at the end waits for the pieces under way only. Helpers are woken while the slate's rows
+ * are made and look out for it for a moment, so that it need not wait for them to wake up.
  *
  * Deliberately no queue of slates: one that finds no idle worker is scored by its own alone. */
 #include "ranker/crew.h"
 #include <pthread.h>
+#include "base/clock.h"
 #include "base/heap.h"
 #include "base/metric.h"
 #include "ranker/lap.h"
 
 enum {
-    PIECES_EACH = 2, /* a helper that begins late leaves less to wait for */
+    PIECES_EACH = 8, /* who is done takes another: at the end little is waited for */
     TILE_ROWS = 56,  /* what the kernels take at a time (moe/score/scorer_packed.h) */
-    PIECE_MIN = 4 * TILE_ROWS
+    EXPECT_US = 1000 /* longer than rows of most slates take */
 };
 
 /* A slate being scored; on its worker's stack. */
@@ -30,11 +32,19 @@ struct rk_crew {
     pthread_cond_t work, done;
     struct slate *slates; /* that want helpers, or have some */
     bool stopping;
+    int expected;             /* helpers that should look out for a slate */
     atomic_int busy, helping; /* helping: promised places too */
+    atomic_int open;          /* slates that were opened, ever */
     int workers, n_threads;
     int64_t items_min;
     pthread_t *threads;
 };
+
+static void relax(void) {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#endif
+}
 
 static int piece_rows(const struct slate *s, int piece) {
     int left = s->batch->n_rows - piece * s->rows;
@@ -71,6 +81,15 @@ static void help(struct rk_crew *c, struct slate *s, struct rk_worker *w) {
     rk_lap(w, METRIC_CPU_SCORE);
 }
 
+/* Until a slate is opened, the place is needed for a call, or nothing came of it. */
+static void look_out(struct rk_crew *c, int open) {
+    const int64_t until_us = clock_mono_us() + EXPECT_US;
+    while (atomic_load_explicit(&c->open, memory_order_relaxed) == open &&
+           atomic_load_explicit(&c->busy, memory_order_relaxed) < c->workers &&
+           clock_mono_us() < until_us)
+        relax();
+}
+
 static void *serve(void *arg) {
     struct rk_crew *c = arg;
     struct rk_worker w;
@@ -78,6 +97,14 @@ static void *serve(void *arg) {
     pthread_mutex_lock(&c->lock);
     while (!c->stopping) {
         struct slate *s = wanted(c);
+        if (!s && c->expected > 0) {
+            const int open = atomic_load(&c->open);
+            c->expected--;
+            pthread_mutex_unlock(&c->lock);
+            look_out(c, open);
+            pthread_mutex_lock(&c->lock);
+            continue;
+        }
         if (!s) {
             pthread_cond_wait(&c->work, &c->lock);
             continue;
@@ -135,13 +162,34 @@ void rk_crew_busy(struct rk_crew *c, int change) {
 
 /* ---- the worker that has the slate ----------------------------------------------------------- */
 
+/* Helpers that a slate of n rows could have now. */
+static int idle_for(const struct rk_crew *c, int n) {
+    const int others = (n + TILE_ROWS - 1) / TILE_ROWS - 1;
+    int idle = c->workers - atomic_load(&c->busy) - atomic_load(&c->helping);
+    idle = idle < c->n_threads ? idle : c->n_threads;
+    return idle < others ? idle : others;
+}
+
+static bool splits(const struct rk_crew *c, const struct rk_bundle *b, int n) {
+    return c && n >= c->items_min && !moe_model_mixes_rows(b->model);
+}
+
+void rk_crew_expect(struct rk_crew *c, const struct rk_bundle *b, int n_items) {
+    if (!splits(c, b, n_items))
+        return;
+    pthread_mutex_lock(&c->lock);
+    c->expected = idle_for(c, n_items);
+    for (int i = 0; i < c->expected; i++)
+        pthread_cond_signal(&c->work);
+    pthread_mutex_unlock(&c->lock);
+}
+
 /* Asks idle workers in. Says how many may come. */
 static int open_slate(struct rk_crew *c, struct slate *s) {
     const int n = s->batch->n_rows;
     pthread_mutex_lock(&c->lock);
-    int idle = c->workers - atomic_load(&c->busy) - atomic_load(&c->helping);
-    idle = idle < c->n_threads ? idle : c->n_threads;
-    idle = idle < n / PIECE_MIN - 1 ? idle : n / PIECE_MIN - 1;
+    const int idle = idle_for(c, n);
+    c->expected = 0;
     if (idle > 0) {
         const int pieces = PIECES_EACH * (idle + 1), tiles = TILE_ROWS * pieces;
         s->rows = (n + tiles - 1) / tiles * TILE_ROWS;
@@ -150,6 +198,7 @@ static int open_slate(struct rk_crew *c, struct slate *s) {
         s->below = c->slates;
         c->slates = s;
         atomic_fetch_add(&c->helping, idle);
+        atomic_fetch_add(&c->open, 1);
         for (int i = 0; i < idle; i++)
             pthread_cond_signal(&c->work);
     }
@@ -174,7 +223,7 @@ void rk_crew_score(struct rk_crew *c, const struct rk_bundle *b, const struct mo
                    struct arena *a, void *scratch, float *probabilities) {
     struct slate s = {.b = b, .batch = batch};
     const size_t n = (size_t)batch->n_rows, tasks = (size_t)b->n_tasks;
-    const bool large = c && batch->n_rows >= c->items_min && !moe_model_mixes_rows(b->model);
+    const bool large = splits(c, b, batch->n_rows);
     if (large)
         s.out = arena_alloc_aligned(a, n * tasks * sizeof *s.out);
     if (!large || open_slate(c, &s) < 1) {

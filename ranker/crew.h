@@ -13,6 +13,9 @@ struct rk_crew *rk_crew_new(int workers, int64_t items_min);
 void rk_crew_free(struct rk_crew *c); /* nobody may be scoring */
 /* A worker begins (1) or has ended (-1) a call. c may be NULL. Any thread. */
 void rk_crew_busy(struct rk_crew *c, int change);
+/* A slate of so many items will be scored by the calling worker: helpers wake up meanwhile. c may
+ * be NULL; nothing has to follow. The calling worker must be counted as busy. Any thread. */
+void rk_crew_expect(struct rk_crew *c, const struct rk_bundle *b, int n_items);
 /* As moe_scorer_score. c may be NULL: in one piece. The arena and the scratch are the caller's own.
  * The calling worker must be counted as busy. Any thread. */
 void rk_crew_score(struct rk_crew *c, const struct rk_bundle *b, const struct moe_batch *batch,

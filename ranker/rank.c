@@ -228,6 +228,7 @@ enum status rk_rank(const struct rk_bundle *b, struct feat_state *state, struct 
     struct arena *a = &w->arena;
     rk_lap_begin(w);
     int64_t start_us = clock_mono_us();
+    rk_crew_expect(w->crew, b, n);
     TRY(rk_rows(state, a, request, seen));
     rk_lap(w, METRIC_CPU_ROWS);
     const struct feat_rows *rows = seen->rows;

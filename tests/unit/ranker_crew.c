@@ -80,6 +80,19 @@ static void test_a_split_slate_has_the_bits_of_a_whole_one(void) {
     lab_deinit(&l);
 }
 
+/* From two tiles on there is something to share. */
+static void test_small_slates_are_split_where_asked_for(void) {
+    static const int sizes[] = {1, 56, 57, 100, 112, 113, 200, 448};
+    struct lab l;
+    if (!lab_init(&l, NULL, 0))
+        return;
+    struct rk_crew *crew = rk_crew_new(WORKERS, 20);
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        CU_ASSERT_EQUAL(compare(&l, crew, sizes[i]), sizes[i] > 56);
+    rk_crew_free(crew);
+    lab_deinit(&l);
+}
+
 static void test_only_while_workers_are_idle(void) {
     struct lab l;
     if (!lab_init(&l, NULL, 0))
@@ -153,5 +166,5 @@ static void test_many_at_once(void) {
 }
 
 SUITE("ranker_crew", TEST(test_a_split_slate_has_the_bits_of_a_whole_one),
-      TEST(test_only_while_workers_are_idle), TEST(test_rows_that_mix_are_not_parted),
-      TEST(test_many_at_once))
+      TEST(test_small_slates_are_split_where_asked_for), TEST(test_only_while_workers_are_idle),
+      TEST(test_rows_that_mix_are_not_parted), TEST(test_many_at_once))
