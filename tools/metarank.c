@@ -272,15 +272,22 @@ static void write_api(struct metarank *m) {
                   "api: HTTP and JSON");
 }
 
+static const struct node *join_of(const struct metarank *m) {
+    const struct node *core = node_get(m->root, "core");
+    return core != NULL && core->type == NODE_MAP ? node_get(core, "clickthrough") : NULL;
+}
+
+struct slice metarank_join_window(const struct metarank *m) {
+    struct slice window = metarank_text(join_of(m), "maxSessionLength");
+    return window.n > 0 ? window : SLICE_LIT("30m");
+}
+
 /* How long a ranking waits for its clicks, and how many do. */
 static void write_examples(struct metarank *m) {
     const struct node *core = node_get(m->root, "core");
-    const struct node *join =
-        core != NULL && core->type == NODE_MAP ? node_get(core, "clickthrough") : NULL;
-    struct slice window = metarank_text(join, "maxSessionLength");
-    struct slice most = metarank_text(join, "maxParallelSessions");
-    line(m, "examples: {from: ranking, window: %.*s%s%.*s}", window.n > 0 ? (int)window.n : 3,
-         window.n > 0 ? window.p : "30m", most.n > 0 ? ", open_max: " : "", SLICE_ARG(most));
+    struct slice most = metarank_text(join_of(m), "maxParallelSessions");
+    line(m, "examples: {from: ranking, window: %.*s%s%.*s}", SLICE_ARG(metarank_join_window(m)),
+         most.n > 0 ? ", open_max: " : "", SLICE_ARG(most));
     if (core == NULL)
         return;
     static const char *const known[] = {"clickthrough", "tracking", "import", NULL};

@@ -40,6 +40,7 @@ struct metarank {
     int n_features;
     int64_t ttl_days; /* the longest any feature asks for; 0: none does */
     bool shared;      /* the state is to be kept in Redis */
+    bool joins;       /* the features have METARANK_JOIN */
 };
 
 /* `model`: which of the file's models; "": the first that ranks by learning. Fills m->out and
@@ -64,3 +65,5 @@ bool metarank_is(const struct node *map, const char *key, const char *word);
 void metarank_quote(struct buf *out, struct slice text);
 /* A name as settings take it: other characters become '_'. */
 const char *metarank_name(struct metarank *m, struct slice name);
+/* How long a ranking waits for its clicks, as text. */
+struct slice metarank_join_window(const struct metarank *m);

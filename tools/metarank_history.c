@@ -115,14 +115,34 @@ static const char *rate_scope(struct metarank_call c) {
     return NULL;
 }
 
+/* Metarank's impressions are those of items at or above the last click. */
+static const char *cascade_of(struct metarank_call c) {
+    if (c.m->shared) {
+        metarank_note(c.m, c.f->line, METARANK_DIFFERENT,
+                      "every shown item counts as seen: Redis' many writers cannot join them; "
+                      "state.store: memory",
+                      "%s: impressions of items above the last click only", c.name);
+        return NULL;
+    }
+    if (!c.m->joins) {
+        metarank_begin(c.m, METARANK_JOIN, "join");
+        metarank_put(c.m, "window: %.*s", SLICE_ARG(metarank_join_window(c.m)));
+        metarank_end(c.m);
+    }
+    c.m->joins = true;
+    return METARANK_JOIN;
+}
+
 void metarank_rate(struct metarank_call c) {
     const char *top = event_type(c, "top"), *bottom = event_type(c, "bottom");
     const char *scope = top != NULL && bottom != NULL ? rate_scope(c) : NULL;
     const struct node *normalize = node_get(c.f, "normalize");
     struct slice weight = metarank_text(normalize, "weight");
-    size_t from = c.m->features.n;
     if (scope == NULL)
         return;
+    bool shown = strcmp(top, "impression") == 0 || strcmp(bottom, "impression") == 0;
+    const char *cascade = shown ? cascade_of(c) : NULL;
+    size_t from = c.m->features.n;
     metarank_begin(c.m, c.name, "rate");
     metarank_put(c.m, "scope: %s", scope);
     metarank_put_text(c.m, "top", top);
@@ -136,11 +156,9 @@ void metarank_rate(struct metarank_call c) {
                      weight.n > 0 ? weight.p : "10");
     else
         metarank_put(c.m, "prior_weight: 0, prior: 0");
+    if (cascade != NULL)
+        metarank_put(c.m, "cascade: %s", cascade);
     metarank_end(c.m);
-    if (strcmp(top, "impression") == 0 || strcmp(bottom, "impression") == 0)
-        metarank_note(c.m, c.f->line, METARANK_DIFFERENT,
-                      "every shown item counts as seen; examples.cascade does the same to labels",
-                      "%s: impressions of items above the last click only", c.name);
 }
 
 static void add_quoted(struct buf *list, struct slice text) {

@@ -13,6 +13,9 @@ bool metarank_split(struct slice text, struct metarank_field *out);
 const char *metarank_source(struct metarank *m, const struct node *f, struct slice text,
                             bool number);
 
+/* The feature that tells which impressions were seen. */
+#define METARANK_JOIN "metarank_clickthrough"
+
 /* A feature's line: begin, any number of keys, end. */
 void metarank_begin(struct metarank *m, const char *name, const char *kind);
 void metarank_put(struct metarank *m, const char *format, ...)

@@ -183,10 +183,20 @@ static enum status claim_one(const struct feat_plan *p, const struct feat *f,
     return feat_claim_feature(p, key, word->text.p, "join", out);
 }
 
+/* Do its records stand for fields that the events carry themselves? */
+static bool is_by_field(const struct feat_plan *p, const struct feat *f) {
+    bool any = false;
+    for (int i = 0; f->place >= 0 && i < p->places[f->place].n_parts; i++) {
+        enum feat_part_kind kind = p->places[f->place].parts[i].kind;
+        any |= kind == FEAT_PART_EVENT || kind == FEAT_PART_CONTEXT;
+    }
+    return any;
+}
+
 enum status feat_join_claim(struct feat_plan *p, struct feat *f, const struct node *map) {
     TRY(claim_one(p, f, map, "cascade", FEAT_WANTS_IMPRESSIONS, &f->cascade));
     TRY(claim_one(p, f, map, "attribution", FEAT_WANTS_INTERACTIONS, &f->attribution));
-    bool fields = !f->kind->matches_only || (p->wanted & FEAT_WANTS_FIELDS) || f->place >= 0;
+    bool fields = !f->kind->matches_only || (p->wanted & FEAT_WANTS_FIELDS) || is_by_field(p, f);
     if (f->cascade != NULL) {
         struct feat_join *m = f->cascade->params;
         m->tells_seen = true;

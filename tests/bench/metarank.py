@@ -71,10 +71,11 @@ def measure_import(settings, events, runs, rows):
 
 
 def measure_redis(settings, events, rows):
-    """Bytes by scope, as Redis counts them, keys included. A scope item.FIELD needs one writer."""
+    """Bytes by scope, as Redis counts them, keys included. A scope item.FIELD and joins need one writer."""
     with open(settings, encoding="ascii") as f:
         plan = f.read().splitlines(True)
-    kept = [text for text in plan if "scope: item." not in text]
+    kept = [text.replace(", cascade: metarank_clickthrough", "") for text in plan
+            if "scope: item." not in text and "kind: join" not in text]
     path = settings + ".redis.yaml"
     with open(path, "w", encoding="ascii") as f:
         f.writelines(kept)

@@ -103,6 +103,8 @@ json "$out" 'r["rows"] == 5 and [t["task"] for t in r["tasks"]] == ["click", "pu
 sed -i 's/^  type: memory/  type: redis\n  host: redis.local\n  auth: {user: u, password: p}\n  format: binary/' "$tmp/config.yml"
 want 0 "$moerank" import-metarank "$tmp/config.yml" --output "$tmp/shared" --json
 json "$out" '[n["line"] for n in r["notes"] if n["what"].startswith("ctr_category") and n["fate"] == "left out"] == [63]'
+json "$out" 'len([n for n in r["notes"] if "above the last click" in n["what"]]) == 2'
+grep -q cascade "$tmp/shared/moerank.yaml" && complain "Redis cannot join"
 grep -q 'store: redis, redis_addresses: \["redis.local:6379"\]' "$tmp/shared/moerank.yaml" || complain "no redis"
 
 # Not Metarank's.
