@@ -245,7 +245,7 @@ static void keep_settings(struct moe_table *t, const struct node *root) {
 }
 
 static enum status read_settings(struct moe_table *t, const struct node *root) {
-    static const char *const also[] = {"columns", "crosses", NULL};
+    static const char *const also[] = {"columns", "crosses", "trees", NULL};
     const struct node *map = root && root->type == NODE_MAP ? node_get(root, "table") : NULL;
     if (!root || root->type != NODE_MAP)
         return fail(STATUS_INVALID_ARGUMENT, "%s: there is no section 'tasks'", t->file);
@@ -259,6 +259,7 @@ static enum status read_settings(struct moe_table *t, const struct node *root) {
     for (int i = 0; i < t->n_columns; i++)
         t->all_features |= t->columns[i].kind <= MOE_COLUMN_CATEGORY;
     t->all_features = !t->all_features; /* no input was named */
+    TRY(moe_table_read_trees(t, map));
     keep_settings(t, root);
     return STATUS_OK;
 }
@@ -283,6 +284,7 @@ void moe_table_free(struct moe_table *t) {
         moe_dict_deinit(&t->columns[i].dict);
         heap_free(t->columns[i].raw);
     }
+    moe_table_free_trees(t);
     heap_free(t->columns);
     arena_deinit(&t->arena);
     heap_free(t);

@@ -61,4 +61,4 @@ enum status moe_table_restore(const char *text, const char *file, const struct m
 
 /* Settings tables, for documentation: of the section, of a column, of a cross, of a task. */
 extern const struct conf_item moe_table_items[], moe_table_column_items[], moe_table_cross_items[],
-    moe_table_task_items[];
+    moe_table_trees_items[], moe_table_task_items[];

@@ -3,6 +3,7 @@
 #include "base/arena.h"
 #include "base/io.h"
 #include "base/map.h"
+#include "moe/data/boost.h"
 #include "moe/encode.h"
 #include "moe/data/table.h"
 
@@ -42,6 +43,11 @@ struct moe_cross_conf {
     struct conf_strings of;
     int64_t embed, hash, min_count;
 };
+struct moe_trees_conf {
+    struct conf_strings of; /* tasks */
+    int64_t folds;
+    struct moe_boost_conf boost;
+};
 struct moe_table_task_conf {
     const char *name, *column;
     struct conf_strings positive;
@@ -70,8 +76,10 @@ struct moe_table_column {
     int64_t embed, hash, min_count, bins;
     int part[MOE_CROSS_PARTS_MAX], n_parts; /* of a cross: columns; else 0 */
     struct moe_dict dict;
-    float edges[MOE_ENC_BINS_MAX - 1]; /* bins > 0 */
+    float edges[MOE_ENC_BINS_MAX - 1]; /* bins > 0, and of numbers for trees */
     int n_edges;
+    int boosted,
+        task;   /* 1 + place in trees.of: the trees' number for the task; 0: read from cells */
     float *raw; /* [rows] of a binned column, of the file at hand; heap */
     int raw_cap;
 };
@@ -90,7 +98,9 @@ struct moe_table {
     struct moe_table_task *tasks;
     struct moe_task_spec *specs;
     int n_tasks;
-    bool all_features; /* LibSVM without named columns: every feature is a number */
+    struct moe_trees_conf trees;
+    struct moe_boost *boosts; /* [trees.of.n x folds] */
+    bool all_features;        /* LibSVM without named columns: every feature is a number */
     bool learnt;
     bool restored;        /* from a model file: labels may be absent */
     const char *settings; /* sections table and tasks as JSON */
@@ -134,3 +144,14 @@ int moe_cells_find(const struct moe_cells *c, const char *name); /* -1: none */
 void moe_table_finish_ids(struct moe_table *t, struct moe_examples *x);
 /* Rows of the tables of what was learnt. */
 void moe_table_size_ids(struct moe_table *t);
+
+/* --- trees (table_trees.c) -------------------------------------------------------------------- */
+
+/* Reads table.trees and adds its columns; after the tasks. */
+enum status moe_table_read_trees(struct moe_table *t, const struct node *map);
+int moe_table_offered(const struct moe_table *t); /* columns that the trees may split by */
+/* Once ids are final: fits the trees when learning, and fills in their numbers. */
+void moe_table_finish_trees(struct moe_table *t, struct moe_examples *x, int quiet);
+void moe_table_free_trees(struct moe_table *t);
+void moe_table_save_trees(const struct moe_table *t, struct json *j);
+enum status moe_table_take_trees(struct moe_table *t, const struct node *list);

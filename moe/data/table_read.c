@@ -167,7 +167,9 @@ static enum status take_row(struct reading *r) {
     struct moe_table *t = r->t;
     for (int i = 0; i < t->n_columns; i++) {
         const struct moe_table_column *c = &t->columns[i];
-        if (c->kind == MOE_COLUMN_NUMBER) {
+        if (c->boosted) {
+            r->numbers[c->input] = 0; /* until all rows are there */
+        } else if (c->kind == MOE_COLUMN_NUMBER) {
             double v;
             TRY(take_number(r, c->from, r->cells.cell[c->cell], &v));
             r->numbers[c->input] = (float)v;
@@ -290,7 +292,7 @@ static enum status find_cells(struct reading *r) {
     r->group_cell = r->weight_cell = r->time_cell = -1;
     for (int i = 0; i < t->n_columns; i++) {
         struct moe_table_column *c = &t->columns[i];
-        if (c->n_parts || c->kind == MOE_COLUMN_IGNORE)
+        if (c->n_parts || c->boosted || c->kind == MOE_COLUMN_IGNORE)
             continue;
         TRY(find_cell(r, c->from, &c->cell));
         r->group_cell = c->kind == MOE_COLUMN_GROUP ? c->cell : r->group_cell;
@@ -377,6 +379,7 @@ static enum status read_table(struct reading *r, int quiet) {
     r->x->inputs = t->inputs;
     if (!t->learnt)
         TRY(check_classes(r));
+    moe_table_finish_trees(t, r->x, quiet);
     t->learnt = true;
     return STATUS_OK;
 }

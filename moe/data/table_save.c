@@ -50,6 +50,8 @@ void moe_table_save(const struct moe_table *t, struct buf *out) {
         json_object_end(&j);
     }
     json_array_end(&j);
+    json_key(&j, "trees");
+    moe_table_save_trees(t, &j);
     json_object_end(&j);
 }
 
@@ -161,6 +163,8 @@ enum status moe_table_restore(const char *text, const char *file, const struct m
         status = moe_table_new(settings, file, &t);
     if (status == STATUS_OK)
         status = take_columns(t, node_get(root, "columns"));
+    if (status == STATUS_OK)
+        status = moe_table_take_trees(t, node_get(root, "trees"));
     if (status == STATUS_OK)
         status = same_inputs(t, inputs);
     arena_deinit(&a);
