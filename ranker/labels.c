@@ -3,9 +3,11 @@
  * marks; when the window has passed by the stream's own clock it is closed and handed over.
  *
  * Open examples stand in a ring in order of opening. Two maps find them: by the ranking's id, and
- * by (user, item) for interactions that name no ranking. An interaction that comes before the
- * ranking it names waits in a ring of its own, as the marks it will make; which of the two comes
- * first then makes no difference. What is remembered is bounded by open_max, in both rings. */
+ * by (user, item) or (session, item) for interactions that name no ranking. What names none of the
+ * three is nobody's, and answers nothing: the item alone would give it to a stranger. An
+ * interaction that comes before the ranking it names waits in a ring of its own, as the marks it
+ * will make; which of the two comes first then makes no difference. What is remembered is bounded
+ * by open_max, in both rings. */
 #include <math.h>
 #include "base/hash.h"
 #include "base/heap.h"
@@ -19,7 +21,7 @@ enum { MARK_POSITIVE = 1, MARK_GIVEN = 2, MARK_ANSWERED = 4 };
 
 struct open_example {
     int64_t time_us;
-    uint64_t id_key, user_key;
+    uint64_t id_key, user_key, session_key;
     int n_rows, n_shown;    /* rows beyond n_shown are sampled negatives */
     uint64_t *item_keys;    /* [n_shown] */
     uint8_t *marks;         /* [n_shown x n_tasks] */
@@ -49,6 +51,7 @@ struct rk_labels {
     int64_t clock_us;
     int64_t lateness_us;
     int64_t seen;
+    int64_t of_nobody; /* interactions */
     bool as_served;
     bool from_log; /* examples come from rk_labels_served, not from ranking events */
 
@@ -162,8 +165,10 @@ static void close_first(struct rk_labels *l) {
     uint64_t number = l->first++;
     struct open_example *x = &l->ring[number % l->cap];
     forget(&l->by_id, x->id_key, number);
-    for (int i = 0; i < x->n_shown; i++)
+    for (int i = 0; i < x->n_shown; i++) {
         forget(&l->by_pair, hash_mix(x->user_key, x->item_keys[i]), number);
+        forget(&l->by_pair, hash_mix(x->session_key, x->item_keys[i]), number);
+    }
     bool is_one = !l->tasks->examples.cascade || rows_examined(l, x) > 0;
     if (is_one && l->seen++ >= l->tasks->examples.skip) {
         float *labels = HEAP_ARRAY(float, x->n_rows * l->tasks->n);
@@ -213,7 +218,14 @@ static void keep_rows(const struct rk_labels *l, const struct feat_rows *rows,
     x->marks = (uint8_t *)(p + cand_ids);
 }
 
-/* A place in the ring, found by the id and by user and item. keys [n_shown], in the arena. */
+/* Of sessions, apart from users'; 0: it names none. */
+static uint64_t session_key(const struct ev_event *e) {
+    uint64_t key = feat_user_key(e->tenant, e->session);
+    return key == 0 ? 0 : hash_mix(key, 0x73657373696f6eull);
+}
+
+/* A place in the ring, found by the id, and by item and user or session. keys [n_shown], in the
+ * arena. */
 static struct open_example *enter(struct rk_labels *l, const struct ev_event *e,
                                   const uint64_t *keys, int n_shown, int n_rows) {
     if (l->next - l->first == l->cap) {
@@ -226,10 +238,15 @@ static struct open_example *enter(struct rk_labels *l, const struct ev_event *e,
     *x = (struct open_example){.time_us = e->event_time_us,
                                .id_key = hash_bytes(e->id, 0),
                                .user_key = feat_user_key(e->tenant, e->user),
+                               .session_key = session_key(e),
                                .n_rows = n_rows,
                                .n_shown = n_shown};
-    for (int i = 0; i < n_shown; i++)
-        map_put(&l->by_pair, hash_mix(x->user_key, keys[i]), number + 1);
+    for (int i = 0; i < n_shown; i++) {
+        if (x->user_key != 0)
+            map_put(&l->by_pair, hash_mix(x->user_key, keys[i]), number + 1);
+        if (x->session_key != 0)
+            map_put(&l->by_pair, hash_mix(x->session_key, keys[i]), number + 1);
+    }
     map_put(&l->by_id, x->id_key, number + 1);
     return x;
 }
@@ -362,8 +379,10 @@ void rk_labels_from_log(struct rk_labels *l) { l->from_log = true; }
 
 void rk_labels_served(struct rk_labels *l, const struct feat_plan *p,
                       const struct rpc_request_log *q) {
-    const struct ev_event e = {
-        .id = q->request.request_id, .event_time_us = q->request.now_us, .user = q->request.user};
+    const struct ev_event e = {.id = q->request.request_id,
+                               .event_time_us = q->request.now_us,
+                               .user = q->request.user,
+                               .session = q->request.session};
     arena_reset(&l->arena);
     uint64_t *keys = ARENA_ARRAY(&l->arena, uint64_t, q->response.n);
     for (int k = 0; k < q->response.n; k++)
@@ -407,10 +426,13 @@ static void mark(const struct rk_labels *l, struct open_example *x, const struct
 
 /* The open example that this interaction answers, or NULL. */
 static struct open_example *answered(struct rk_labels *l, const struct ev_event *e) {
-    uint64_t number, user = feat_user_key(e->tenant, e->user);
-    bool found = e->ranking.n ? map_get(&l->by_id, hash_bytes(e->ranking, 0), &number)
-                              : map_get(&l->by_pair,
-                                        hash_mix(user, feat_item_key(e->tenant, e->item)), &number);
+    uint64_t number, who = e->user.n ? feat_user_key(e->tenant, e->user) : session_key(e);
+    bool found =
+        e->ranking.n
+            ? map_get(&l->by_id, hash_bytes(e->ranking, 0), &number)
+            : who != 0 &&
+                  map_get(&l->by_pair, hash_mix(who, feat_item_key(e->tenant, e->item)), &number);
+    l->of_nobody += e->ranking.n == 0 && who == 0;
     struct open_example *x = found ? &l->ring[(number - 1) % l->cap] : NULL;
     return x && in_window(l, x, e->event_time_us) ? x : NULL;
 }
@@ -459,9 +481,15 @@ void rk_labels_event(struct rk_labels *l, const struct ev_event *e) {
         meet_item(l, e->shown[i].item);
 }
 
+int64_t rk_labels_of_nobody(const struct rk_labels *l) { return l->of_nobody; }
+
 struct moe_examples *rk_labels_finish(struct rk_labels *l) {
     while (l->first < l->next)
         close_first(l);
+    if (l->of_nobody > 0)
+        log_warn("labels",
+                 "%lld interactions name no ranking, user or session, and answer no example",
+                 (long long)l->of_nobody);
     struct moe_examples *x = l->examples;
     l->examples = moe_examples_new(l->inputs, l->tasks->n);
     return x;

@@ -16,7 +16,8 @@
  *       - {name: pick, positive: rating, space: all}     # sampled negatives count, as label 0
  *
  * An interaction answers the ranking it names, whichever of the two comes first; one that names
- * none answers the user's newest open example of that item. */
+ * none answers its user's newest open example of that item, or, without a user, its session's. One
+ * that names nobody answers nothing. */
 #pragma once
 #include "features/state.h"
 #include "moe/data/examples.h"
@@ -61,5 +62,7 @@ void rk_labels_served(struct rk_labels *l, const struct feat_plan *p,
                       const struct rpc_request_log *q);
 /* To be called with each event BEFORE it is applied to the state, in the order of application. */
 void rk_labels_event(struct rk_labels *l, const struct ev_event *e);
+/* Interactions so far that named no ranking, user or session, and made no example themselves. */
+int64_t rk_labels_of_nobody(const struct rk_labels *l);
 /* Closes all open examples and hands over the examples (caller frees with moe_examples_free). */
 struct moe_examples *rk_labels_finish(struct rk_labels *l);

@@ -119,6 +119,7 @@ static void join(struct survey *s, const struct ev_event *e) {
     s->interactions++;
     s->on_unseen_items += !map_get(&s->items, item, &seen);
     s->with_ranking += e->ranking.n > 0;
+    s->of_nobody += !e->ranking.n && !e->user.n && !e->session.n;
     s->joined += e->ranking.n && map_get(&s->rankings, ranking, &seen);
     s->joined_item += e->ranking.n && map_get(&s->shown, hash_mix(ranking, item), &seen);
 }

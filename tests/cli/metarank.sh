@@ -17,7 +17,7 @@ cat >"$tmp/events.jsonl" <<'JSON'
 {"event":"interaction","id":"k3","timestamp":"1599391481000","type":"click","item":"item2"}
 JSON
 want 0 "$moerank" validate --events "$tmp/events.jsonl" --quiet --json
-json "$out" 'r["events"] == 9 and r["bad"] == 0'
+json "$out" 'r["events"] == 9 and r["bad"] == 0 and r["naming_nobody_share"] == 1 / 3'
 
 cat >"$tmp/config.yml" <<'YAML'
 api: {port: 8080, host: "0.0.0.0"}

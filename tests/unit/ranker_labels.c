@@ -170,6 +170,46 @@ static void test_rankings_join_what_answered_them(void) {
     lab_deinit(&l);
 }
 
+static void visit(struct lab *l, const char *id, const char *session, int at_s) {
+    const struct ev_shown shown[] = {{.item = SLICE_LIT("a")}, {.item = SLICE_LIT("b")}};
+    happens(l, (struct ev_event){.kind = EV_RANKING,
+                                 .id = slice_of(id),
+                                 .event_time_us = START + at_s * SECOND,
+                                 .session = slice_of(session),
+                                 .shown = shown,
+                                 .n_shown = 2});
+}
+
+static void clicks_in(struct lab *l, const char *session, const char *item, int at_s) {
+    struct ev_event e = interaction("click", "", item, at_s);
+    e.session = slice_of(session);
+    happens(l, e);
+}
+
+/* Without a user a session identifies; without a session nothing does, and a click is not given to
+ * a stranger who was shown the same item. */
+static void test_who_names_nobody_answers_nothing(void) {
+    struct lab l;
+    if (!lab_init(&l, shop, 1))
+        return;
+    visit(&l, "r1", "", 0);
+    visit(&l, "r2", "s1", 1);
+    visit(&l, "r3", "s2", 2);
+    clicks_in(&l, "", "a", 5);
+    clicks_in(&l, "s1", "a", 6);
+    clicks_in(&l, "s9", "b", 7);
+    does(&l, "click", "s1", "b", 8, ""); /* a user of a session's name */
+    does(&l, "click", "", "b", 9, "r1"); /* the ranking it names is enough */
+    CU_ASSERT_EQUAL(rk_labels_of_nobody(l.labels), 1);
+    struct moe_examples *x = rk_labels_finish(l.labels);
+    CU_ASSERT_EQUAL_FATAL(x->n_rows, 6);
+    const float clicks[] = {0, 1, 1, 0, 0, 0};
+    for (int i = 0; i < 6; i++)
+        CU_ASSERT_EQUAL(label(x, i, 0), clicks[i]);
+    moe_examples_free(x);
+    lab_deinit(&l);
+}
+
 /* What stands below the last answered item was not looked at, for any task. */
 static void test_cascade(void) {
     struct lab l;
@@ -467,7 +507,8 @@ static void test_served_rows_become_examples_as_they_were(void) {
 }
 
 SUITE("ranker_labels", TEST(test_rows_hold_what_was_known_before), TEST(test_cascade),
-      TEST(test_positions), TEST(test_rankings_join_what_answered_them),
+      TEST(test_who_names_nobody_answers_nothing), TEST(test_positions),
+      TEST(test_rankings_join_what_answered_them),
       TEST(test_an_interaction_before_its_ranking_answers_nothing),
       TEST(test_negatives_are_known_items_in_open_spaces_only), TEST(test_equal_seeds_draw_equally),
       TEST(test_open_examples_are_bounded), TEST(test_mistakes_name_the_place),
