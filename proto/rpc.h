@@ -136,7 +136,10 @@ struct rpc_request_log {
     const struct rpc_ahead *ahead; /* [n_ahead] */
     int n_ahead;
     bool without_store;
+    struct slice policy;       /* RPC_POLICY_TOP; empty: not logged */
+    const float *propensities; /* [response.n] in its order; NULL: not logged, 1 each */
 };
+#define RPC_POLICY_TOP "top" /* by score, nothing is drawn: every propensity is 1 */
 
 /* Limits: RPC_ITEMS_MAX candidates a request is the hard bound; settings may lower it. Columnar
  * arrays are checked against each other; a mismatch names both lengths. */

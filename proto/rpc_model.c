@@ -64,6 +64,10 @@ static enum status check_log(const struct rpc_request_log *r) {
     for (int i = 1; i < r->n_applied; i++)
         if (r->applied[i].partition <= r->applied[i - 1].partition)
             return fail(STATUS_INVALID_ARGUMENT, "applied[%d]: partitions must ascend", i);
+    for (int i = 0; r->propensities != NULL && i < r->response.n; i++)
+        if (!(r->propensities[i] > 0 && r->propensities[i] <= 1)) /* what was shown could be */
+            return fail(STATUS_INVALID_ARGUMENT, "propensities[%d] must be in ]0, 1] (got %g)", i,
+                        (double)r->propensities[i]);
     return STATUS_OK;
 }
 
@@ -136,9 +140,14 @@ enum status rpc_decode_request_log(struct arena *a, struct slice bytes,
         .ahead = ahead_of(a, m->n_ahead, m->ahead),
         .n_ahead = (int)m->n_ahead,
         .without_store = m->without_store,
+        .policy = EV_WIRE_SLICE(m->policy),
+        .propensities = m->n_propensities > 0 ? m->propensities : NULL,
     };
     TRY(fail_in(rpc_rank_request_of(a, m->request, &r.request), "request"));
     TRY(fail_in(rpc_rank_response_of(a, m->response, &r.response), "response"));
+    if (r.propensities != NULL && m->n_propensities != (size_t)r.response.n)
+        return fail(STATUS_INVALID_ARGUMENT, "%zu propensities of %d places", m->n_propensities,
+                    r.response.n);
     TRY(check_log(&r));
     *out = r;
     return STATUS_OK;
@@ -158,4 +167,7 @@ void rpc_encode_request_log(const struct rpc_request_log *m, struct buf *out) {
     put_ahead(out, 7, m->ahead, m->n_ahead);
     put_clocks(out, 8, m);
     ev_put_uint(out, 9, m->without_store);
+    ev_put_text(out, 10, m->policy);
+    if (m->propensities != NULL)
+        ev_put_floats(out, 11, m->propensities, m->response.n);
 }

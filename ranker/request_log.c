@@ -320,6 +320,15 @@ static void put_seen(struct arena *a, const struct rk_seen *seen, struct rpc_req
     m->without_store = seen->without_store;
 }
 
+/* The policy is rk_rank's: the greatest scores first. Another one would say so here. */
+static void put_policy(struct arena *a, struct rpc_request_log *m) {
+    float *propensities = ARENA_ARRAY(a, float, m->response.n);
+    for (int i = 0; i < m->response.n; i++)
+        propensities[i] = 1;
+    m->policy = slice_of(RPC_POLICY_TOP);
+    m->propensities = propensities;
+}
+
 void rk_request_log_add(struct rk_request_log *l, struct arena *a, struct buf *scratch,
                         const struct rpc_rank_request *request,
                         const struct rpc_rank_response *response, const struct rk_seen *seen,
@@ -330,6 +339,7 @@ void rk_request_log_add(struct rk_request_log *l, struct arena *a, struct buf *s
                                 .config_version = slice_of(l->version),
                                 .rows = rows_of(l->plan, seen->rows)};
     put_seen(a, seen, &m);
+    put_policy(a, &m);
     buf_clear(scratch);
     rpc_encode_request_log(&m, scratch);
     pthread_mutex_lock(&l->lock);

@@ -482,6 +482,38 @@ static void test_request_log(void) {
                 STATUS_INVALID_ARGUMENT, "applied[1]: partitions must ascend");
 }
 
+/* Logged before there were any; as logged; and what cannot be. */
+static void test_request_log_propensities(void) {
+    begin();
+    float p[] = {1, 0.25f, 0.5f};
+    struct rpc_request_log got = {0}, m = {.request = request(), .response = response()};
+    m.response.order = order_in_log;
+    rpc_encode_request_log(&m, &out);
+    if (!CHECK_OK(rpc_decode_request_log(a, buf_slice(&out), &got)))
+        return;
+    CU_ASSERT(got.propensities == NULL && got.policy.n == 0);
+    m.policy = S("shuffle");
+    m.propensities = p;
+    buf_clear(&out);
+    rpc_encode_request_log(&m, &out);
+    if (!CHECK_OK(rpc_decode_request_log(a, buf_slice(&out), &got)))
+        return;
+    CU_ASSERT(slice_is(got.policy, "shuffle"));
+    CU_ASSERT_PTR_NOT_NULL_FATAL(got.propensities);
+    CU_ASSERT_EQUAL(memcmp(got.propensities, p, sizeof p), 0);
+    static const float bad[] = {0, -1, 1.5f, NAN};
+    for (int i = 0; i < 4; i++) {
+        p[1] = bad[i];
+        buf_clear(&out);
+        rpc_encode_request_log(&m, &out);
+        CHECK_FAILS(rpc_decode_request_log(a, buf_slice(&out), &got), STATUS_INVALID_ARGUMENT,
+                    "propensities[1] must be in ]0, 1]");
+    }
+    buf_add(&out, "\x5d\x00\x00\x80\x3f", 5); /* one more, alone: parts of a field are one list */
+    CHECK_FAILS(rpc_decode_request_log(a, buf_slice(&out), &got), STATUS_INVALID_ARGUMENT,
+                "4 propensities of 3 places");
+}
+
 /* ---- no malloc ---- */
 
 /* After the first request an arena and a buf have all they need. */
@@ -509,4 +541,5 @@ SUITE("proto_rpc", TEST(test_rank_golden), TEST(test_rank_smallest), TEST(test_r
       TEST(test_rank_response_refused), TEST(test_recommend), TEST(test_feedback_sorted),
       TEST(test_feedback_keeps_unknown_fields), TEST(test_feedback_empty_and_full),
       TEST(test_feedback_response), TEST(test_model), TEST(test_request_log),
-      TEST(test_request_log_with_rows), TEST(test_rank_allocates_nothing))
+      TEST(test_request_log_with_rows), TEST(test_request_log_propensities),
+      TEST(test_rank_allocates_nothing))

@@ -62,6 +62,11 @@ static int read_all(int first, enum status *end) {
         CU_ASSERT_EQUAL_FATAL(m.response.n, 3);
         CU_ASSERT_EQUAL(m.response.order[0], 2);
         CU_ASSERT_EQUAL(m.response.scores[2], (float)(first + n));
+        CU_ASSERT(slice_is(m.response.model_version, "v1") && m.clock_us[1] == 1);
+        CU_ASSERT(slice_is(m.policy, "top"));
+        CU_ASSERT_PTR_NOT_NULL_FATAL(m.propensities);
+        for (int i = 0; i < 3; i++)
+            CU_ASSERT_EQUAL(m.propensities[i], 1);
         CU_ASSERT_EQUAL_FATAL(m.n_applied, 2);
         CU_ASSERT_EQUAL(m.applied[1].partition, 3);
         CU_ASSERT_EQUAL(m.applied[1].offset, 2 * (first + n));
