@@ -19,7 +19,11 @@ struct moe_expert {
     const void *conf; /* the kind's struct, read by its items */
     int dq, in, out;  /* columns: of the input's query part, of the whole input, of the output */
     struct moe_layout layout; /* the run: P = layout.floats */
-    void *shape;              /* the kind's own, made in shape(), in the model's arena */
+    /* Set in shape(); may stay empty: numbers that no gradient moves, one run for each expert of a
+     * group, and floats by which passes tell after_step how they move. Both come by the pass. */
+    struct moe_layout buffers;
+    int n_stats;
+    void *shape; /* the kind's own, made in shape(), in the model's arena */
 };
 
 struct moe_expert_ops {
@@ -40,6 +44,8 @@ struct moe_expert_ops {
     void (*backward)(const struct moe_expert *e, const float *w, const struct moe_rows *x,
                      void *saved, const struct moe_pass *pass, const float *y, float *dy, float *dw,
                      const struct moe_rows_grad *dx);
+    /* May be NULL. Moves the buffers of one expert by the sum of all workers' stats [n_stats]. */
+    void (*after_step)(const struct moe_expert *e, const float *stats, float *buffers);
     double (*flop)(const struct moe_expert *e); /* per row, forward, query part excluded */
 };
 

@@ -190,6 +190,12 @@ enum status moe_build_experts(struct moe_build *b, struct moe_level *l, const ch
     if (g->expert.layout.floats)
         g->tensor =
             moe_params_add(b->params, MOE_DENSE, n, &g->expert.layout, "%s.experts", g->name);
+    g->buffer = -1;
+    if (g->expert.buffers.floats)
+        g->buffer =
+            moe_params_add(b->params, MOE_BUFFER, n, &g->expert.buffers, "%s.running", g->name);
+    g->stats_at = b->n_stats;
+    b->n_stats += (size_t)n * (size_t)g->expert.n_stats;
     *first = l->n_experts;
     for (int i = 0; i < n; i++)
         l->experts[l->n_experts++] = (struct moe_expert_ref){l->n_groups, i};
@@ -214,6 +220,11 @@ static enum status check_merge(const struct moe_build *b, const struct moe_level
         return fail(STATUS_INVALID_ARGUMENT,
                     "%s: %s.gate: '%s' blends experts' numbers, and '%s' experts have none",
                     b->place.file, b->place.section, u->gate.ops->name, first->expert.ops->name);
+    if (first->expert.buffers.floats)
+        return fail(STATUS_INVALID_ARGUMENT,
+                    "%s: %s.gate: '%s' blends experts' numbers, and running statistics of batches "
+                    "do not blend; use norm: none",
+                    b->place.file, b->place.section, u->gate.ops->name);
     for (int i = 1; i < u->gate.n_experts; i++) {
         const struct moe_expert_group *g = moe_level_group(l, u->experts[i]);
         if (g->expert.ops != first->expert.ops || g->source != first->source ||

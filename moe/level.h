@@ -19,7 +19,9 @@ struct moe_expert_group {
     char name[64];            /* "level0.shared" */
     struct moe_expert expert; /* common to all of the group */
     int n, source;
-    int tensor; /* [n x P] */
+    int tensor;      /* [n x P] */
+    int buffer;      /* [n x buffers.floats]; -1: none */
+    size_t stats_at; /* floats into a worker's statistics: n times expert.n_stats */
 };
 struct moe_expert_ref {
     int group, index; /* in the group */

@@ -18,10 +18,25 @@ struct moe_mlp {
     bool act_last;
     /* of layer i, floats from the run's start: W [width[i] x width[i + 1]], b [width[i + 1]] */
     size_t w[MOE_MLP_LAYERS_MAX], b[MOE_MLP_LAYERS_MAX];
+    /* Batch normalisation of what has the activation (moe_mlp_add_norm); b is then its shift: */
+    bool norm;
+    size_t gain[MOE_MLP_LAYERS_MAX];                          /* floats from the run's start */
+    size_t mean[MOE_MLP_LAYERS_MAX], var[MOE_MLP_LAYERS_MAX]; /* from the buffers' start */
+    size_t sums[MOE_MLP_LAYERS_MAX];                          /* from the statistics' start */
 };
 /* Declares the fields w0, b0, w1, ... in `l` and fills *m. hidden [n_hidden]. */
 void moe_mlp_declare(struct moe_mlp *m, struct moe_layout *l, int in, const int *hidden,
                      int n_hidden, int out, enum moe_act act, bool act_last);
+
+/* Declares the fields gain0, .. in `l` and mean0, var0, .. in `buffers`; *n_stats: the floats of
+ * pass->running_stats. Passes then need pass->running. */
+void moe_mlp_add_norm(struct moe_mlp *m, struct moe_layout *l, struct moe_layout *buffers,
+                      int *n_stats);
+/* Moves the running statistics by the sum of all workers' (batch_norm.h). */
+void moe_mlp_after_step(const struct moe_mlp *m, const float *stats, float *buffers);
+/* The run without normalisation that gives what (w, running) give in inference: to [floats of the
+ * run], whose gains are left out. */
+void moe_mlp_fold(const struct moe_mlp *m, const float *w, const float *running, float *to);
 
 struct moe_mlp_saved;
 /* dq: columns of the input's query part. */

@@ -16,6 +16,10 @@ struct moe_pass {
     const struct moe_batch *batch; /* raw ids, for gates that hash; may be NULL in tests */
     double *task_squares; /* training: [n_tasks] the backward pass adds the sum of squares of each
                            * task's gradient where its tower begins; NULL: nobody asks */
+    /* Of the expert that runs, set by who runs it: its buffers, and where its backward pass adds
+     * what moves them (NULL: nobody asks). NULL for kinds that have none. */
+    const float *running;
+    float *running_stats;
     const struct moe_mute *mute; /* an expert left out (mute.h); NULL: none */
     double aux;                  /* sum of auxiliary losses; forward passes add to it */
 };

@@ -60,6 +60,15 @@ static inline float *moe_route_grad(const struct moe_route_pass *p, int expert) 
                             p->l->experts[expert].index);
 }
 
+/* Before an expert runs: its buffers and the place of its statistics go into the pass. */
+static inline void moe_route_open_expert(const struct moe_route_pass *p, int expert) {
+    const struct moe_expert_group *g = moe_level_group(p->l, expert);
+    const size_t index = (size_t)p->l->experts[expert].index;
+    p->pass->running = moe_numbers_value(p->n, g->buffer, (int)index);
+    p->pass->running_stats =
+        p->n->stats ? p->n->stats + g->stats_at + index * (size_t)g->expert.n_stats : NULL;
+}
+
 void moe_route_weights_bind(const struct moe_level *l, const struct moe_plan *plan,
                             struct moe_route_state *s, struct moe_work *work);
 void moe_route_weights_forward(const struct moe_route_pass *p);

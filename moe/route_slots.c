@@ -70,6 +70,7 @@ void moe_route_slots_forward(const struct moe_route_pass *p, int gate) {
         for (int g = 0; g < x->n_groups; g++)
             gather(r, s, x, g, j);
         struct moe_rows rows = slot_rows(s, x, j, p->s->zero);
+        moe_route_open_expert(p, u->experts[j]);
         eg->expert.ops->forward(&eg->expert, moe_route_value(p, u->experts[j]), &rows, s->saved[j],
                                 p->pass, s->y[j]);
         for (int g = 0; g < x->n_groups; g++) {
@@ -130,6 +131,7 @@ void moe_route_slots_backward(const struct moe_route_pass *p, int gate) {
         struct moe_rows rows = slot_rows(s, x, j, p->s->zero);
         struct moe_rows_grad dslot = {.c = s->dx[j]};
         memset(s->dx[j], 0, (size_t)rows.n_rows * (size_t)rows.dc * sizeof(float));
+        moe_route_open_expert(p, u->experts[j]);
         eg->expert.ops->backward(&eg->expert, moe_route_value(p, u->experts[j]), &rows, s->saved[j],
                                  p->pass, s->y[j], s->dy[j], moe_route_grad(p, u->experts[j]),
                                  &dslot);

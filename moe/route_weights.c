@@ -92,7 +92,9 @@ static void choose_rows(const struct moe_route_pass *p, int e) {
         n += wanted;
     }
     x->n = n;
-    x->dense = n > DENSE_FROM * rows && !p->pass->exact;
+    /* statistics of a batch are those of the rows that are the expert's */
+    const bool own = p->pass->training && moe_level_group(p->l, e)->buffer >= 0;
+    x->dense = n > DENSE_FROM * rows && !p->pass->exact && !own;
     if (x->dense)
         x->n = rows;
 }
@@ -129,6 +131,7 @@ static void run_expert(const struct moe_route_pass *p, int e) {
     struct moe_route_expert *x = &p->s->expert[e];
     const struct moe_expert *ex = &moe_level_group(p->l, e)->expert;
     struct moe_rows rows = rows_of(p, e);
+    moe_route_open_expert(p, e);
     ex->ops->forward(ex, moe_route_value(p, e), &rows, x->saved, p->pass, x->y);
     x->q_done = true;
 }
@@ -257,6 +260,7 @@ static void expert_backward(const struct moe_route_pass *p, int e) {
         some.c = p->s->dxc;
         memset(some.c, 0, (size_t)x->n * dc * sizeof(float));
     }
+    moe_route_open_expert(p, e);
     g->expert.ops->backward(&g->expert, moe_route_value(p, e), &rows, x->saved, p->pass, x->y,
                             x->dy, moe_route_grad(p, e), &some);
     for (int i = 0; scatter && i < x->n; i++)

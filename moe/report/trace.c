@@ -163,6 +163,7 @@ static void run_expert(const struct moe_blocks *b, int level, int expert, float 
     const struct moe_expert_group *g = moe_level_group(l, expert);
     struct moe_numbers n = {.p = &b->m->params, .v = b->m->params.v};
     struct moe_pass pass = b->pass;
+    pass.running = moe_numbers_value(&n, g->buffer, l->experts[expert].index);
     float *memory;
     void *saved = expert_scratch(&g->expert, &b->run->plan, &memory);
     g->expert.ops->forward(&g->expert, moe_numbers_value(&n, g->tensor, l->experts[expert].index),

@@ -166,14 +166,26 @@ static void fill_side(struct filler *f, int level, int at) {
 /* Whether a layer's u8 output can be written by the tile itself. */
 static bool stores_u8(const struct packed_layer *l) { return l->act == MOE_ACT_RELU; }
 
+/* The expert's numbers, with batch normalisation folded into them; *own: to be freed, or NULL. */
+static const float *numbers_of(const struct moe_model *m, const struct moe_expert_group *g,
+                               int index, float **own) {
+    const float *run = moe_params_at(&m->params, m->params.v, g->tensor, index);
+    *own = NULL;
+    if (g->buffer < 0)
+        return run;
+    *own = HEAP_ARRAY(float, g->expert.layout.floats);
+    moe_mlp_fold(g->expert.shape, run, moe_params_at(&m->params, m->params.v, g->buffer, index),
+                 *own);
+    return *own;
+}
+
 static void fill_expert(struct filler *f, int level, int at, const float *in_unit) {
     struct moe_packed *p = f->p;
     const struct moe_level *from = &p->m->levels[level];
     const struct moe_expert_group *g = moe_level_group(from, at);
     const struct moe_mlp *mlp = g->expert.shape;
-    const float *run =
-        f->base ? moe_params_at(&p->m->params, p->m->params.v, g->tensor, from->experts[at].index)
-                : NULL;
+    float *own = NULL;
+    const float *run = f->base ? numbers_of(p->m, g, from->experts[at].index, &own) : NULL;
     struct packed_expert *e = &p->levels[level].experts[at];
     const struct packed_source *s = &p->levels[level].sources[e->source];
     for (int i = 0; i < e->n_layers; i++) {
@@ -197,6 +209,7 @@ static void fill_expert(struct filler *f, int level, int at, const float *in_uni
         }
         in_unit = out_unit;
     }
+    heap_free(own);
 }
 
 /* Mixtures of such a level are never negative. */

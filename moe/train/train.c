@@ -69,6 +69,22 @@ MOE_CLONES static void average(size_t n, float keep, const float *restrict v, fl
         ema[i] = keep * ema[i] + (1 - keep) * v[i];
 }
 
+/* Running statistics of batches are averaged too: those of the last steps belong to the last
+ * weights. Other buffers are no averages of anything. to: gets the average, NULL: it moves. */
+static void average_running(const struct moe_training *t, float keep, float *to) {
+    const struct moe_params *p = &t->m->params;
+    for (int l = 0; l < t->m->n_levels; l++)
+        for (int i = 0; i < t->m->levels[l].n_groups; i++) {
+            const int tensor = t->m->levels[l].groups[i].buffer;
+            const size_t at = tensor < 0 ? 0 : p->t[tensor].at;
+            const size_t n = tensor < 0 ? 0 : (size_t)p->t[tensor].copies * p->t[tensor].stride;
+            if (n && to)
+                memcpy(to + at, t->ema + at, n * sizeof *to);
+            else
+                average(n, keep, p->v + at, t->ema + at);
+        }
+}
+
 static void update_ema(struct moe_training *t) {
     int64_t step = t->trainer.optim.step;
     if (!t->ema || step % EMA_EVERY)
@@ -76,6 +92,7 @@ static void update_ema(struct moe_training *t) {
     double young = (1.0 + (double)step) / (10.0 + (double)step), keep = t->conf->ema;
     keep = pow(young < keep ? young : keep, EMA_EVERY);
     average(t->m->params.region_at[MOE_BUFFER], (float)keep, t->m->params.v, t->ema);
+    average_running(t, (float)keep, NULL);
 }
 
 /* The end of the batch that starts at `from`: groups while they fit, at least one. */
@@ -176,8 +193,10 @@ static enum status run_epoch(struct moe_training *t, int epoch, double *loss,
 static void snapshot(const struct moe_training *t, float *to) {
     const struct moe_params *p = &t->m->params;
     memcpy(to, p->v, moe_params_floats(p) * sizeof *to);
-    if (t->ema)
+    if (t->ema) {
         memcpy(to, t->ema, p->region_at[MOE_BUFFER] * sizeof *to);
+        average_running(t, 0, to);
+    }
 }
 
 static enum status run_epochs(struct moe_training *t, struct moe_train_report *report) {
@@ -237,8 +256,8 @@ static enum status train(struct moe_training *t, int quiet, struct moe_train_rep
         report->validation_auc[k] = t->auc[k] = NAN;
     t->best = heap_alloc_aligned((moe_params_floats(p) + 1) * sizeof(float));
     if (t->conf->ema > 0) {
-        t->ema = heap_alloc_aligned((p->region_at[MOE_BUFFER] + 1) * sizeof(float));
-        memcpy(t->ema, p->v, p->region_at[MOE_BUFFER] * sizeof(float));
+        t->ema = heap_alloc_aligned((moe_params_floats(p) + 1) * sizeof(float));
+        memcpy(t->ema, p->v, moe_params_floats(p) * sizeof(float));
     }
     int64_t start = clock_mono_us();
     progress_start(&t->progress, "train", "rows", (int64_t)t->train_rows * t->conf->epochs, quiet);

@@ -120,7 +120,14 @@ static void after_step(struct moe_trainer *t) {
     float *stats = t->workers[0].stats;
     for (int k = 1; k < t->n_workers; k++)
         moe_vec_add(m->n_stats, t->workers[k].stats, stats);
-    for (int i = 0; i < m->n_levels; i++)
+    for (int i = 0; i < m->n_levels; i++) {
+        for (int k = 0; k < m->levels[i].n_groups; k++) {
+            const struct moe_expert_group *g = &m->levels[i].groups[k];
+            for (int e = 0; e < g->n && g->expert.ops->after_step && g->buffer >= 0; e++)
+                g->expert.ops->after_step(
+                    &g->expert, stats + g->stats_at + (size_t)e * (size_t)g->expert.n_stats,
+                    moe_params_at(&m->params, m->params.v, g->buffer, e));
+        }
         for (int k = 0; k < m->levels[i].n_gates; k++) {
             const struct moe_gate_use *u = &m->levels[i].gates[k];
             if (u->gate.ops->after_step)
@@ -128,6 +135,7 @@ static void after_step(struct moe_trainer *t) {
                     &u->gate, stats + u->stats_at,
                     u->buffer < 0 ? NULL : moe_params_at(&m->params, m->params.v, u->buffer, 0));
         }
+    }
 }
 
 static void set_clip(struct moe_trainer *t) {

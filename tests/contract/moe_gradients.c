@@ -17,10 +17,11 @@ static const char *const shapes[] = {
 };
 #define N_SHAPES ((int)(sizeof shapes / sizeof *shapes))
 
+static const char *norm = ""; /* other settings of the mlp expert */
 /* Small settings of a kind; kinds with other keys get theirs here. */
 static const char *expert_settings(const char *kind) {
     if (strcmp(kind, "mlp") == 0)
-        return ",\"hidden\":[6],\"out\":4,\"act\":\"silu\"";
+        return *norm ? norm : ",\"hidden\":[6],\"out\":4,\"act\":\"silu\"";
     if (strcmp(kind, "glu") == 0)
         return ",\"hidden\":5,\"out\":4";
     if (strcmp(kind, "home") == 0)
@@ -295,7 +296,45 @@ static void test_folded_gradients(void) {
     fold_all = 0;
 }
 
+/* Batch normalisation: gradients through the batch's own mean and variance, on the rows that each
+ * expert gets; rows independent and nothing drawn in inference; a blend of experts is refused. */
+static void each_normed(void (*run)(struct fixture *f, const struct moe_gate_ops *g,
+                                    const char *what),
+                        int groups, int rows, int tasks, uint64_t seed) {
+    norm = ",\"hidden\":[6],\"out\":4,\"act\":\"silu\",\"norm\":\"batch\"";
+    for (int g = 0; moe_gates[g]; g++)
+        for (int s = 0; s < 3; s++) {
+            struct fixture f = {0};
+            char text[2048], what[256];
+            spec(text, sizeof text, shapes[s], moe_gates[g]->name, "mlp");
+            snprintf(what, sizeof what, "%s x normed mlp x shape %d", moe_gates[g]->name, s);
+            fix_batch(&f, groups, rows, tasks, seed);
+            enum status status = fix_open(&f, text, tasks, seed + 8);
+            if (moe_gates[g]->kind == MOE_ROUTE_MERGE)
+                CU_ASSERT_EQUAL(status, STATUS_INVALID_ARGUMENT)
+            else if (CHECK_OK(status))
+                run(&f, moe_gates[g], what);
+            fix_close(&f);
+        }
+    norm = "";
+}
+static void test_batch_norm(void) {
+    unlucky = checked = 0;
+    for (uint64_t seed = 3; seed < 3 + SEEDS; seed++) {
+        each_normed(gradient, 4, 60, 2, seed);
+        each_normed(gradient_dropout, 4, 60, 2, seed);
+        each_normed(gradient, 1, 1, 1, seed);
+    }
+    if (unlucky * 4 > checked)
+        printf("\n    %d of %d checks undecided\n", unlucky, checked);
+    CU_ASSERT(checked > 0 && unlucky * 4 <= checked);
+    each_normed(independence, 4, 24, 2, 3);
+    each_normed(repeat, 4, 24, 2, 3);
+    each_normed(alive, 4, 24, 2, 3);
+}
+
 SUITE("moe_gradients", TEST(test_folded_columns), TEST(test_folded_gradients), TEST(test_gradients),
       TEST(test_gradients_with_dropout), TEST(test_one_of_everything),
-      TEST(test_a_kink_is_no_error), TEST(test_the_check_can_fail), TEST(test_rows_are_independent),
-      TEST(test_same_seed_same_result), TEST(test_nothing_starts_dead))
+      TEST(test_a_kink_is_no_error), TEST(test_batch_norm), TEST(test_the_check_can_fail),
+      TEST(test_rows_are_independent), TEST(test_same_seed_same_result),
+      TEST(test_nothing_starts_dead))

@@ -45,6 +45,24 @@ class Mlp:
         return x
 
 
+class NormedMlp(Mlp):
+    """Every layer normalised by its batch before the activation; the bias is the shift."""
+
+    def __init__(self, g, sizes, act):
+        super().__init__(g, sizes, act, True)
+        for i, n in enumerate(sizes[1:]):
+            self.fields.append(("gain%d" % i, 1 + 0.3 * torch.randn(1, n, generator=g)))
+        self.running = [(torch.zeros(n), torch.ones(n)) for n in sizes[1:]]
+
+    def __call__(self, x):
+        n = len(self.running)
+        for i, (mean, var) in enumerate(self.running):
+            w, b, gain = self.fields[2 * i][1], self.fields[2 * i + 1][1], self.fields[2 * n + i][1]
+            x = torch.nn.functional.batch_norm(x @ w, mean, var, gain[0], b[0], training=True, momentum=0.1, eps=1e-5)
+            x = self.act(x)
+        return x
+
+
 class Golden:
     """Everything of one case; tensors by the names of the model file."""
 
@@ -271,6 +289,33 @@ def cgc(name, k):
     return gold, b, tables, forward, [1.0, 0.5, 2.0], "adamw", 0.01, 0.02
 
 
+def batch_norm():
+    spec = {
+        "layers": [{"kind": "mmoe", "experts": 3,
+                    "expert": {"hidden": [6], "out": 5, "act": "silu", "norm": "batch"}}],
+        "tower": {"hidden": [4], "act": "gelu"},
+    }
+    gold = Golden("batch_norm", spec, ["click", "buy"], 5)
+    b = batch(gold, 6, 25, 3, 4, None)
+    xq = standardise(b["query"], b["query"])
+    xc = standardise(b["cand"], b["cand"])
+    d = xq.shape[1] + xc.shape[1]
+    gold.stacks["level0.shared.experts"] = [NormedMlp(gold.g, [d, 6, 5], "silu") for _ in range(3)]
+    for t in gold.tasks:
+        gold.single["level0.%s.gate.w" % t] = gold.normal(d, 3, scale=0.5)
+        gold.single["level0.%s.gate.b" % t] = gold.normal(1, 3, scale=0.5)
+        gold.stacks["tower.%s" % t] = [Mlp(gold.g, [5, 4, 1], "gelu", False)]
+    gold.finish()
+
+    def forward():
+        x = torch.cat([xq[b["group"]], xc], 1)
+        y = [e(x) for e in gold.stacks["level0.shared.experts"]]
+        return torch.cat([gold.stacks["tower." + t][0](mixture(gate_of(gold, "level0." + t, x), y))
+                          for t in gold.tasks], 1)
+
+    return gold, b, [], forward, [1.0, 0.5], "adamw", 0.01, 0.02
+
+
 def optimizer(gold, kind, rate, decay):
     """Matrices decay, biases (one row) do not."""
     p = gold.all_params()
@@ -315,6 +360,9 @@ def write(case):
         "params": short(before), "logits": short(logits.flatten().tolist()), "loss": loss.item(),
         "grads": short(grads), "curve": curve,
     }
+    running = [v for experts in gold.stacks.values() for e in experts for layer in getattr(e, "running", []) for v in layer]
+    if running:  # after the gradient's pass and those of the curve
+        out["running"] = short(torch.cat(running).tolist())
     path = os.path.join(HERE, "..", "golden", gold.name + ".json")
     with open(path, "w") as f:
         f.write("{\n" + ",\n".join(json.dumps(k) + ": " + json.dumps(v) for k, v in out.items()) + "\n}\n")
@@ -323,5 +371,6 @@ def write(case):
 
 write(mmoe())
 write(ple())
+write(batch_norm())
 write(cgc("cgc", 0))
 write(cgc("cgc_topk", 2))

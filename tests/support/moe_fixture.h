@@ -116,6 +116,14 @@ static inline enum status fix_open(struct fixture *f, const char *spec_json, int
             if (v[i] == 0)
                 v[i] = (float)(0.05 * rng_normal(&r));
     }
+    for (int l = 0; l < f->m->n_levels; l++) /* running statistics off zero and one */
+        for (int i = 0; i < f->m->levels[l].n_groups; i++) {
+            int t = f->m->levels[l].groups[i].buffer;
+            float *v = t < 0 ? NULL : moe_params_at(&f->m->params, f->m->params.v, t, 0);
+            size_t n = t < 0 ? 0 : (size_t)f->m->params.t[t].copies * f->m->params.t[t].stride;
+            for (size_t k = 0; k < n; k++)
+                v[k] = v[k] == 0 ? (float)(0.3 * rng_normal(&r)) : 0.3f + 2 * rng_float(&r);
+        }
     moe_model_stamp(f->m);
     struct moe_plan plan = {FIX_ROWS_MAX, FIX_GROUPS, true, .fold = f->fold};
     f->memory = heap_alloc_aligned(moe_run_floats(f->m, &plan) * sizeof(float));

@@ -15,7 +15,7 @@ struct golden {
     const char *tasks[8];
     int n_tasks;
     float scale[8];
-    float *labels, *weight, *memory, *g;
+    float *labels, *weight, *memory, *g, *stats;
     struct moe_run *run;
     struct moe_embed_grad embed[2];
 };
@@ -94,6 +94,8 @@ static void each(struct golden *g,
     for (int i = 0; i < p->n; i++) {
         const struct moe_tensor *t = &p->t[i];
         char name[160];
+        if (t->region == MOE_BUFFER)
+            continue;
         if (t->copies > 1) {
             visit(g, t->name, p->v + t->at, g->g + t->at, (size_t)t->copies * t->stride);
             continue;
@@ -127,11 +129,24 @@ static void compare(struct golden *g, const char *name, float *v, float *d, size
     CU_ASSERT(most > 0);
 }
 
+/* What batches leave behind moves at the end of a step, as in trainer.c. */
+static void after_step(struct golden *g) {
+    const struct moe_params *p = &g->m->params;
+    for (int i = 0; i < g->m->levels[0].n_groups; i++) {
+        const struct moe_expert_group *x = &g->m->levels[0].groups[i];
+        for (int e = 0; e < x->n && x->buffer >= 0; e++)
+            x->expert.ops->after_step(&x->expert,
+                                      g->stats + x->stats_at + (size_t)(e * x->expert.n_stats),
+                                      moe_params_at(p, p->v, x->buffer, e));
+    }
+}
+
 static double step(struct golden *g) {
     struct rng rng;
     rng_init(&rng, 1);
     struct moe_pass pass = {.training = true, .share = 1, .rng = &rng, .batch = &g->batch};
-    struct moe_numbers n = {&g->m->params, g->m->params.v, g->g, NULL};
+    struct moe_numbers n = {&g->m->params, g->m->params.v, g->g, g->stats};
+    memset(g->stats, 0, g->m->n_stats * sizeof(float));
     memset(g->g, 0, moe_params_floats(&g->m->params) * sizeof(float));
     for (int i = 0; i < g->inputs.n_tables; i++)
         moe_embed_grad_clear(&g->embed[i]);
@@ -145,6 +160,7 @@ static double step(struct golden *g) {
                        g->embed[i].row[k] * (size_t)g->embed[i].dim,
                    g->embed[i].g + (size_t)k * (size_t)g->embed[i].dim,
                    (size_t)g->embed[i].dim * sizeof(float));
+    after_step(g);
     return loss;
 }
 
@@ -172,9 +188,11 @@ static void open(struct golden *g, const char *name) {
     g->memory = heap_alloc_aligned(moe_run_floats(g->m, &plan) * sizeof(float));
     g->run = moe_run_bind(g->m, &plan, g->memory);
     g->g = heap_alloc_aligned(moe_params_floats(&g->m->params) * sizeof(float));
+    g->stats = HEAP_ARRAY(float, g->m->n_stats + 1);
     for (int i = 0; i < g->inputs.n_tables; i++)
         moe_embed_grad_init(&g->embed[i], tables[i].rows, tables[i].dim);
     n_set = 0;
+    moe_params_init(&g->m->params, 1); /* what is not in the file: running statistics */
     each(g, set);
     CU_ASSERT_EQUAL(n_set, get(g, "params", NULL)->n);
 }
@@ -183,8 +201,23 @@ static void close(struct golden *g) {
         moe_embed_grad_deinit(&g->embed[i]);
     heap_free(g->memory);
     heap_free(g->g);
+    heap_free(g->stats);
     moe_model_free(g->m);
     arena_deinit(&g->a);
+}
+
+/* Means and variances that PyTorch remembers of the same batches. */
+static void compare_running(struct golden *g) {
+    const struct node *list = node_get(g->root, "running");
+    const struct moe_params *p = &g->m->params;
+    const int buffer = g->m->levels[0].groups[0].buffer;
+    CU_ASSERT_EQUAL(list != NULL, buffer >= 0);
+    if (!list || buffer < 0)
+        return;
+    float *want = floats(g, list), *got = moe_params_at(p, p->v, buffer, 0);
+    CU_ASSERT_EQUAL(list->n, p->t[buffer].copies * (int)p->t[buffer].stride);
+    for (int i = 0; i < list->n; i++)
+        CU_ASSERT(fabsf(got[i] - want[i]) < 3e-5f * (1 + fabsf(want[i])));
 }
 
 static void golden(const char *name) {
@@ -216,14 +249,17 @@ static void golden(const char *name) {
             moe_optim_table(&o, &g.m->params, g.m->params.v, t, &g.embed[t], rate, 1);
     }
     CU_ASSERT_EQUAL(i, 10);
+    compare_running(&g);
     moe_optim_deinit(&o);
     close(&g);
 }
 static void test_mmoe(void) { golden("mmoe"); }
 static void test_ple(void) { golden("ple"); }
 
+static void test_batch_norm(void) { golden("batch_norm"); }
+
 static void test_cgc(void) { golden("cgc"); }
 static void test_cgc_with_the_best_two(void) { golden("cgc_topk"); }
 
-SUITE("moe_golden", TEST(test_mmoe), TEST(test_ple), TEST(test_cgc),
+SUITE("moe_golden", TEST(test_mmoe), TEST(test_ple), TEST(test_batch_norm), TEST(test_cgc),
       TEST(test_cgc_with_the_best_two))

@@ -19,6 +19,8 @@ static const char *const specs[] = {
     "\"shared\":2,\"own\":1,\"expert\":{\"hidden\":[64],\"out\":32,\"act\":\"gelu\"}}]}",
     "{\"layers\":[{\"kind\":\"shared_bottom\",\"expert\":{\"hidden\":[5],\"out\":3,\"act\":\"silu\"}}],"
     "\"cross\":2,\"cross_rank\":4,\"tower\":{\"hidden\":[]}}",
+    "{\"layers\":[{\"kind\":\"cgc\",\"shared\":2,\"own\":1,\"expert\":{\"hidden\":[33,17],\"out\":19,"
+    "\"act\":\"silu\",\"norm\":\"batch\"}}],\"tower\":{\"hidden\":[7]}}",
 };
 
 struct request {
