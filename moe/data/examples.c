@@ -82,8 +82,57 @@ static int by_time(const void *a, const void *b) {
                                     : (x->group > y->group) - (x->group < y->group);
 }
 
+/* Element i becomes what was element from[i], each `bytes` long: cycle by cycle, in place, since a
+ * second array of all rows would double what training holds. done [n] is scratch. */
+static void permute(void *array, const int *from, int n, size_t bytes, uint8_t *done) {
+    char *p = array, *kept = heap_alloc(bytes + 1);
+    memset(done, 0, (size_t)n);
+    for (int i = 0; i < n && bytes > 0; i++) {
+        if (done[i] || from[i] == i)
+            continue;
+        memcpy(kept, p + (size_t)i * bytes, bytes);
+        int at = i;
+        for (; from[at] != i; at = from[at]) {
+            memcpy(p + (size_t)at * bytes, p + (size_t)from[at] * bytes, bytes);
+            done[at] = 1;
+        }
+        memcpy(p + (size_t)at * bytes, kept, bytes);
+        done[at] = 1;
+    }
+    heap_free(kept);
+}
+
+static void permute_groups(struct moe_examples *x, const struct order *o, int *from,
+                           uint8_t *done) {
+    const struct moe_inputs *in = &x->inputs;
+    const int n = x->n_groups;
+    for (int g = 0; g < n; g++)
+        from[g] = o[g].group;
+    permute(x->query, from, n, (size_t)in->query_columns * sizeof *x->query, done);
+    permute(x->query_ids, from, n, (size_t)in->query_slots * sizeof *x->query_ids, done);
+    permute(x->group_key, from, n, sizeof *x->group_key, done);
+    permute(x->time_us, from, n, sizeof *x->time_us, done);
+}
+
+static void permute_rows(struct moe_examples *x, const struct order *o, int *from, uint8_t *done) {
+    const struct moe_inputs *in = &x->inputs;
+    const int n = x->n_rows;
+    for (int g = 0, r = 0; g < x->n_groups; g++)
+        for (int k = 0; k < o[g].rows; k++, r++) {
+            from[r] = o[g].first + k;
+            x->group[r] = g;
+        }
+    permute(x->cand, from, n, (size_t)in->cand_columns * sizeof *x->cand, done);
+    permute(x->cand_ids, from, n, (size_t)in->cand_slots * sizeof *x->cand_ids, done);
+    permute(x->labels, from, n, (size_t)x->n_tasks * sizeof *x->labels, done);
+    permute(x->weight, from, n, sizeof *x->weight, done);
+}
+
 void moe_examples_sort(struct moe_examples *x) {
+    const int most = x->n_groups > x->n_rows ? x->n_groups : x->n_rows;
     struct order *o = HEAP_ARRAY(struct order, x->n_groups + 1);
+    int *from = HEAP_ARRAY(int, most + 1);
+    uint8_t *done = HEAP_ARRAY(uint8_t, most + 1);
     for (int g = 0, r = 0; g < x->n_groups; g++) {
         o[g] = (struct order){x->time_us[g], g, r, 0};
         while (r < x->n_rows && x->group[r] == g)
@@ -91,25 +140,10 @@ void moe_examples_sort(struct moe_examples *x) {
         o[g].rows = r - o[g].first;
     }
     qsort(o, (size_t)x->n_groups, sizeof *o, by_time);
-    struct moe_examples *y = moe_examples_new(&x->inputs, x->n_tasks);
-    for (int g = 0; g < x->n_groups; g++) {
-        size_t from = (size_t)o[g].first, k = (size_t)o[g].group;
-        const struct moe_inputs *in = &x->inputs;
-        struct moe_batch b = {
-            .n_groups = 1,
-            .n_rows = o[g].rows,
-            .query = x->query + k * (size_t)in->query_columns,
-            .query_ids = x->query_ids + k * (size_t)in->query_slots,
-            .cand = x->cand + from * (size_t)in->cand_columns,
-            .cand_ids = x->cand_ids + from * (size_t)in->cand_slots,
-        };
-        moe_examples_add(y, &b, x->labels + from * (size_t)x->n_tasks, x->weight + from,
-                         o[g].time_us, x->group_key[k]);
-    }
-    struct moe_examples old = *x;
-    *x = *y;
-    *y = old;
-    moe_examples_free(y);
+    permute_groups(x, o, from, done);
+    permute_rows(x, o, from, done);
+    heap_free(done);
+    heap_free(from);
     heap_free(o);
 }
 
