@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import statistics
+import struct
 import subprocess
 import sys
 import tempfile
@@ -33,6 +34,7 @@ from redis import Redis
 SIZES = (10, 50, 100, 200, 300, 500)
 # Metarank's better of state in memory and in Redis, p50 and p99 ms
 RANK_MS = {10: (0.6, 0.9), 50: (1.4, 2.7), 100: (2.6, 4.0), 200: (4.8, 6.8), 300: (7.3, 9.4), 500: (13.9, 17.0)}
+QUICK = ("grpc.spin=100us", "grpc.split_min=57")
 METARANK = {"import": 2269, "import RSS": 10400, "user": 1884, "item": 4562, "ndcg": 0.522}
 
 
@@ -48,6 +50,16 @@ def run(words, quiet=True):
         out.seek(0)
         return (json.load(out), time.monotonic() - start, usage.ru_utime + usage.ru_stime,
                 usage.ru_maxrss / 1024)
+
+
+def apart(work, *args):
+    """In a process of its own: a child's peak RSS, as the kernel tells it, begins with its parent's."""
+    child = os.fork()
+    if child == 0:
+        work(*args)
+        os._exit(0)
+    if os.waitpid(child, 0)[1] != 0:
+        raise SystemExit(f"metarank.py: {work.__name__} failed")
 
 
 def row(what, values, unit="", target=None, at_least=True, rival=None):
@@ -135,30 +147,67 @@ def percentile(times, q):
     return sorted(times)[min(len(times) - 1, int(q * len(times)))] * 1e3
 
 
-def measure_rank(settings, events, model, folder, count, precision, rows):
-    """One connection, one call at a time, features made for each; and the same of an empty call, which
-    is what this client costs by itself."""
+def serve(settings, folder, state, model, *sets):
+    os.makedirs(folder, exist_ok=True)
+    return moerank.Server(settings, folder, f"state.snapshot={state}", f"serving.path={model}", "kafka.brokers=",
+                          "state.ttl=0s", "cache.enabled=false", "nearline.enabled=false", *sets)
+
+
+def quantized(settings, train, model, precision):
+    """The model, published for a cheaper precision, if that keeps the limits of `moerank quantize`."""
+    out = f"{model}.{precision}"
+    run(["quantize", "--config", settings, "--events", train, "--model", model, "--precision", precision, "--out", out,
+         "--set", "state.snapshot="])
+    return out
+
+
+def own_client(server, path, method="Rank"):
+    """The requests of a file through moerank's own client, on gRPC's C core: (p50, p99) in ms."""
+    done, _, _, _ = run(["bench", "rank", "--target", server.address, "--requests", path, "--method", method])
+    return done["p50_us"] / 1e3, done["p99_us"] / 1e3
+
+
+def write_requests(path, bodies):
+    with open(path, "wb") as f:
+        for b in bodies:
+            f.write(struct.pack("<I", len(b)) + b)
+    return path
+
+
+def measure_rank(settings, events, train, model, folder, count, runs, precision, rows):
+    """One connection, one call at a time, features made for each, with two clients in turns; and the same
+    of an empty call, which is what a client, gRPC and the kernel cost by themselves. `quick` is a service
+    as one would set it up for latency, `plain` one without such settings."""
+    pb, health, _ = moerank.messages()
     state = os.path.join(folder, "state.snap")
+    if os.path.exists(state):
+        os.unlink(state)
     run(["ingest", "--config", settings, "--file", events, "--state", state])
-    with moerank.Server(settings, folder, f"state.snapshot={state}", f"serving.path={model}", "kafka.brokers=",
-                        "state.ttl=0s", "cache.enabled=false", "nearline.enabled=false",
-                        f"serving.precision={precision}") as server:
-        pb, health, _ = moerank.messages()
-        empty = health.HealthCheckRequest().SerializeToString()
-        ping = server.channel.unary_unary("/grpc.health.v1.Health/Check")
-        rank = server.channel.unary_unary("/moerank.v1.Ranking/Rank")
-        floor = time_calls(ping, [empty] * count)
-        rows.append(row("an empty gRPC call of this client, p50", [percentile(floor, 0.5)], "ms"))
-        for n in SIZES:
-            bodies = [body(pb, q) for q in data.requests(n, count)]
-            times = time_calls(rank, bodies)
-            p50, p99 = RANK_MS[n]
-            for q, rival in ((0.5, p50), (0.99, p99)):
-                rows.append(row(f"rank {n} items, p{int(q * 100)}", [percentile(times, q)], "ms", rival / 10, False, rival))
-        pid = server.child.process.pid
-        with open(f"/proc/{pid}/status", encoding="ascii") as f:
+    check, seen = "/grpc.health.v1.Health/Check", {}
+    bodies = {n: [body(pb, q) for q in data.requests(n, count)] if n else
+              [health.HealthCheckRequest().SerializeToString()] * count for n in (0, *SIZES)}
+    paths = {n: write_requests(os.path.join(folder, f"rank-{n}.bin"), b) for n, b in bodies.items()}
+    small = quantized(settings, train, model, precision)
+    with serve(settings, os.path.join(folder, "plain"), state, model) as plain, \
+            serve(settings, os.path.join(folder, "quick"), state, small, *QUICK) as quick:
+        for _ in range(runs):
+            for n in (0, *SIZES):
+                method = "Rank" if n else check
+                seen.setdefault((n, "quick"), []).append(own_client(quick, paths[n], method))
+                seen.setdefault((n, "plain"), []).append(own_client(plain, paths[n], method))
+                call = quick.channel.unary_unary("/moerank.v1.Ranking/Rank" if n else check)
+                times = time_calls(call, bodies[n])
+                seen.setdefault((n, "Python"), []).append((percentile(times, 0.5), percentile(times, 0.99)))
+        with open(f"/proc/{quick.child.process.pid}/status", encoding="ascii") as f:
             rss = next(int(t.split()[1]) for t in f if t.startswith("VmHWM"))
-        rows.append(row("serving, peak RSS", [rss / 1024], "MB", rival=1150))
+    clients = {"quick": "", "plain": ", settings as they come", "Python": ", Python client"}
+    for who, words in clients.items():
+        for n in (0, *SIZES):
+            for i, q in enumerate((50, 99)):
+                rival = RANK_MS[n][i] if n else None
+                rows.append(row(f"rank {n} items{words}, p{q}" if n else f"an empty gRPC call{words}, p{q}",
+                                [t[i] for t in seen[n, who]], "ms", rival / 10 if n and who == "quick" else None, False, rival))
+    rows.append(row("serving, peak RSS", [rss / 1024], "MB", rival=1150))
 
 
 def body(pb, q):
@@ -185,10 +234,10 @@ def main():
     p.add_argument("--out", default="build/bench/metarank.json")
     p.add_argument("--folder", default="build/bench/metarank", help="events and models are kept there")
     p.add_argument("--parts", default="import,redis,imported,tuned,rank")
-    p.add_argument("--runs", type=int, default=3, help="of the import")
+    p.add_argument("--runs", type=int, default=3, help="of the import and of ranking")
     p.add_argument("--seeds", type=int, default=1, help="of training")
     p.add_argument("--requests", type=int, default=500, help="of each size")
-    p.add_argument("--precision", default="bf16", help="of the served model: fp32 or bf16")
+    p.add_argument("--precision", default="int8", help="of the model served for latency: bf16 or int8")
     p.add_argument("--choose", metavar="SETTINGS", help="judge this file on the fifth before the last, and end")
     p.add_argument("--set", action="append", default=[], help="with --choose")
     o = p.parse_args()
@@ -196,7 +245,7 @@ def main():
     folder, rows = os.path.abspath(o.folder), []
     os.makedirs(folder, exist_ok=True)
     events = os.path.join(folder, "events.jsonl")
-    data.write_events(events)
+    apart(data.write_events, events)
     cut = data.split(events)
     train, choice = os.path.join(folder, "train.jsonl"), os.path.join(folder, "choice.jsonl")
     data.head(events, cut["line"], train)
@@ -222,7 +271,7 @@ def main():
         model = os.path.join(folder, "imported.1.safetensors")
         if not os.path.exists(model):
             judge("imported", imported, train, events, cut["ms"], folder, 1, [])
-        measure_rank(imported, events, model, folder, o.requests, o.precision, rows)
+        measure_rank(imported, events, train, model, folder, o.requests, o.runs, o.precision, rows)
     bench_train.write("metarank", o.out, bench_train.finite(rows), metarank="0.7.11, Java 17, 2 Zen 5 cores")
 
 
