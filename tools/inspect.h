@@ -3,6 +3,7 @@
  * lives in the arena given, but for the trace and the examples. */
 #pragma once
 #include "base/map.h"
+#include "moe/report/grads.h"
 #include "moe/report/trace.h"
 #include "moe/report/usage.h"
 #include "tools/options.h"
@@ -60,6 +61,7 @@ struct inspect_gate {
     struct moe_moves moves; /* with --against */
     double *bits, *share;   /* [variables] */
     double own;             /* weight of the task's own experts; NaN: none */
+    double own_gradient;    /* share of the task's gradient by experts that is theirs; NaN: none */
     bool underfit;
 };
 struct inspect_expert {
@@ -68,7 +70,8 @@ struct inspect_expert {
     double zero, mean, sd; /* of its outputs */
     double largest;        /* share of the weight held by one task; NaN: not shared by tasks */
     int largest_task;
-    bool collapsed, degraded;
+    double gradient; /* norm over all tasks; NaN: nothing to move */
+    bool collapsed, degraded, starved;
     struct moe_auc_change *lost; /* [tasks] without it */
 };
 struct inspect_level {
@@ -90,6 +93,7 @@ struct inspect_figures {
     int n_levels;
     struct inspect_expert *experts; /* [n_experts] of all levels in order */
     int n_experts;
+    struct moe_task_grads *grads; /* experts as below */
     struct inspect_variable *variables;
     int n_variables;
     int shown[INSPECT_SHOWN_MAX], n_shown; /* variables whose maps are shown */

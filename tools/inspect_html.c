@@ -22,13 +22,20 @@ static void draw_alarms(const struct inspect_figures *f, struct page *p) {
                       "Degraded: level %d, %s: %.0f%% of the weight it gets comes from "
                       "%s.",
                       x->level, x->name, 100 * x->largest, moe_model_task(f->m, x->largest_task));
-        n += x->collapsed + x->degraded;
+        if (x->starved)
+            page_line(p, "alarm",
+                      "Starved: level %d, %s: all tasks together move it less than %.0f%% of what "
+                      "they move the level's middle expert.",
+                      x->level, x->name, 100 * MOE_STARVED_BELOW);
+        n += x->collapsed + x->degraded + x->starved;
     }
     for (int i = 0; i < f->trace->n_gates; i++) {
         const struct inspect_gate *x = &f->gates[i];
         if (x->underfit)
-            page_line(p, "alarm", "Underfitting: %s gives its own experts %.1f%% of its weight.",
-                      x->g->name, 100 * x->own);
+            page_line(p, "alarm",
+                      "Underfitting: %s gives its own experts %.1f%% of its weight, and its loss "
+                      "gives them %.1f%% of its gradient.",
+                      x->g->name, 100 * x->own, 100 * x->own_gradient);
         if (x->load.dead)
             page_line(p, "alarm", "%s never uses %d of its %d experts.", x->g->name, x->load.dead,
                       x->g->n);
@@ -39,7 +46,7 @@ static void draw_alarms(const struct inspect_figures *f, struct page *p) {
     }
     if (n == 0)
         page_line(p, "good",
-                  "No alarm: no expert collapsed, degraded, unused or ignored by the "
+                  "No alarm: no expert collapsed, degraded, starved, unused or ignored by the "
                   "task it belongs to.");
 }
 
@@ -236,6 +243,51 @@ static void draw_losses(const struct inspect_figures *f, struct page *p) {
     heap_free(tips);
 }
 
+/* Tasks x experts, and by pair of tasks the cosine of their gradients at each expert. */
+static void draw_gradients(const struct inspect_figures *f, struct page *p) {
+    const int T = f->grads->n_tasks, n = f->n_experts;
+    double *share = HEAP_ARRAY(double, n *T + 1);
+    const char **names = HEAP_ARRAY(const char *, n + 1), **tasks = HEAP_ARRAY(const char *, T + 1);
+    for (int t = 0; t < T; t++)
+        tasks[t] = moe_model_task(f->m, t);
+    for (int i = 0; i < n; i++) {
+        names[i] = f->experts[i].name;
+        for (int t = 0; t < T; t++)
+            share[t * n + i] = pow(f->grads->norm[i * T + t] / f->experts[i].gradient, 2);
+    }
+    page_section(p, "Gradients",
+                 "Whose loss moves which expert: each task's share of the squared gradient, on a "
+                 "probe of rows. Below, by expert and pair of tasks, the cosine of their "
+                 "gradients: under zero the tasks pull the expert apart.");
+    page_heat(p, &(struct page_heat){.title = "Task and expert",
+                                     .rows = T,
+                                     .cols = n,
+                                     .row_names = tasks,
+                                     .col_names = names,
+                                     .v = share,
+                                     .percent = true});
+    page_table_begin(
+        p, (const char *const[]){"expert", "level", "gradient", "task", "other", "cosine", NULL});
+    for (int i = 0; i < n; i++)
+        for (int t = 0; t < T; t++)
+            for (int u = 0; u < t; u++) {
+                const double cosine = f->grads->cosine[(i * T + t) * T + u];
+                if (isnan(cosine))
+                    continue;
+                page_cell_text(p, names[i]);
+                page_cell_num(p, f->experts[i].level, 0);
+                page_cell_num(p, f->experts[i].gradient, 5);
+                page_cell_text(p, tasks[u]);
+                page_cell_text(p, tasks[t]);
+                page_cell_num(p, cosine, 3);
+                page_row_end(p);
+            }
+    page_table_end(p);
+    heap_free(share);
+    heap_free(names);
+    heap_free(tasks);
+}
+
 static void draw_experts(const struct inspect_figures *f, struct page *p) {
     page_section(
         p, "Experts",
@@ -380,6 +432,7 @@ enum status inspect_html(const struct inspect_figures *f, const char *path) {
     draw_losses(f, &p);
     draw_row(f, &p);
     draw_segments(f, &p);
+    draw_gradients(f, &p);
     draw_experts(f, &p);
     draw_coactivation(f, &p);
     return page_write(&p, path);

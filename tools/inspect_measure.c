@@ -226,6 +226,61 @@ static void measure_experts(struct inspect_figures *f, struct arena *a) {
     moe_examples_free(x);
 }
 
+/* ---- gradients --------------------------------------------------------------------------------
+ */
+
+static int ascending(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* Experts [from, from + n) of one level: who is moved far less than the middle one? */
+static void find_starved(struct inspect_expert *x, int n) {
+    double *sorted = HEAP_ARRAY(double, n + 1);
+    int known = 0;
+    for (int e = 0; e < n; e++)
+        if (!isnan(x[e].gradient))
+            sorted[known++] = x[e].gradient;
+    qsort(sorted, (size_t)known, sizeof *sorted, ascending);
+    for (int e = 0; e < n && known > 1; e++)
+        x[e].starved = x[e].gradient < MOE_STARVED_BELOW * sorted[known / 2];
+    heap_free(sorted);
+}
+
+/* Of the norms of a task's gradient by the experts of its gate, the share of its own. */
+static double own_gradient(const struct inspect_figures *f, const struct moe_trace_gate *g) {
+    double own = 0, all = 0;
+    int first = 0;
+    for (int l = 0; l < g->level; l++)
+        first += f->levels[l].n;
+    for (int e = 0; e < g->n; e++) {
+        const double norm = f->grads->norm[(first + g->experts[e]) * f->grads->n_tasks + g->task];
+        all += norm;
+        own += e >= g->n - g->n_own ? norm : 0;
+    }
+    return all > 0 ? own / all : (double)NAN;
+}
+
+static void measure_gradients(struct inspect_figures *f) {
+    struct moe_examples *x = some_rows(f->data->x, OUTPUT_ROWS);
+    const int T = x->n_tasks;
+    moe_task_grads_new(f->m, x, &f->grads);
+    moe_examples_free(x);
+    for (int i = 0; i < f->n_experts; i++) {
+        double squares = 0;
+        for (int t = 0; t < T; t++)
+            squares += f->grads->norm[i * T + t] * f->grads->norm[i * T + t];
+        f->experts[i].gradient = sqrt(squares);
+    }
+    for (int l = 0, at = 0; l < f->n_levels; at += f->levels[l++].n)
+        find_starved(f->experts + at, f->levels[l].n);
+    for (int i = 0; i < f->trace->n_gates; i++) {
+        struct inspect_gate *g = &f->gates[i];
+        g->own_gradient = isnan(g->own) ? (double)NAN : own_gradient(f, g->g);
+        g->underfit |= g->own_gradient < MOE_UNDERFIT_BELOW;
+    }
+}
+
 static void column(const float *all, int rows, int tasks, int task, float *out) {
     for (int r = 0; r < rows; r++)
         out[r] = all[(size_t)r * (size_t)tasks + (size_t)task];
@@ -310,10 +365,14 @@ enum status inspect_measure(const struct moe_model *m, const struct moe_model *a
     measure_information(f, a);
     TRY(choose_shown(f, o));
     measure_experts(f, a);
+    measure_gradients(f);
     measure_losses(f, a);
     if (data->one)
         measure_row(f, a);
     return STATUS_OK;
 }
 
-void inspect_figures_free(struct inspect_figures *f) { moe_trace_free(f->trace); }
+void inspect_figures_free(struct inspect_figures *f) {
+    moe_trace_free(f->trace);
+    moe_task_grads_free(f->grads);
+}

@@ -183,7 +183,8 @@ static void print_segments(const struct inspect_figures *f, struct report *r) {
 static void print_health(const struct inspect_figures *f, struct report *r) {
     report_table(r, "experts",
                  (const char *const[]){"level", "expert", "zero_outputs", "mean", "sd",
-                                       "largest_task", "its_share", "collapsed", "degraded", NULL});
+                                       "largest_task", "its_share", "gradient", "collapsed",
+                                       "degraded", "starved", NULL});
     for (int i = 0; i < f->n_experts; i++) {
         const struct inspect_expert *x = &f->experts[i];
         report_int(r, NULL, x->level);
@@ -193,17 +194,53 @@ static void print_health(const struct inspect_figures *f, struct report *r) {
         report_num(r, NULL, x->sd, 4);
         report_cstr(r, NULL, isnan(x->largest) ? "" : moe_model_task(f->m, x->largest_task));
         report_num(r, NULL, x->largest, 3);
+        report_num(r, NULL, x->gradient, 5);
         report_bool(r, NULL, x->collapsed);
         report_bool(r, NULL, x->degraded);
+        report_bool(r, NULL, x->starved);
     }
     report_table_end(r);
-    report_table(r, "own_experts", (const char *const[]){"gate", "weight", "underfit", NULL});
+    report_table(r, "own_experts",
+                 (const char *const[]){"gate", "weight", "gradient", "underfit", NULL});
     for (int i = 0; i < f->trace->n_gates; i++)
         if (!isnan(f->gates[i].own)) {
             report_cstr(r, NULL, f->gates[i].g->name);
             report_num(r, NULL, f->gates[i].own, 4);
+            report_num(r, NULL, f->gates[i].own_gradient, 4);
             report_bool(r, NULL, f->gates[i].underfit);
         }
+    report_table_end(r);
+}
+
+/* Whose loss moves which expert, and which tasks pull one apart. */
+static void print_gradients(const struct inspect_figures *f, struct report *r) {
+    const int T = f->grads->n_tasks;
+    report_table(r, "gradients",
+                 (const char *const[]){"level", "expert", "task", "norm", "share", NULL});
+    for (int i = 0; i < f->n_experts; i++)
+        for (int t = 0; t < T; t++) {
+            const double *norm = f->grads->norm + i * T;
+            report_int(r, NULL, f->experts[i].level);
+            report_cstr(r, NULL, f->experts[i].name);
+            report_cstr(r, NULL, moe_model_task(f->m, t));
+            report_num(r, NULL, norm[t], 5);
+            report_num(r, NULL, norm[t] * norm[t] / pow(f->experts[i].gradient, 2), 4);
+        }
+    report_table_end(r);
+    report_table(r, "conflicts",
+                 (const char *const[]){"level", "expert", "task", "other", "cosine", NULL});
+    for (int i = 0; i < f->n_experts; i++)
+        for (int t = 0; t < T; t++)
+            for (int u = 0; u < t; u++) {
+                const double cosine = f->grads->cosine[(i * T + t) * T + u];
+                if (isnan(cosine))
+                    continue;
+                report_int(r, NULL, f->experts[i].level);
+                report_cstr(r, NULL, f->experts[i].name);
+                report_cstr(r, NULL, moe_model_task(f->m, u));
+                report_cstr(r, NULL, moe_model_task(f->m, t));
+                report_num(r, NULL, cosine, 4);
+            }
     report_table_end(r);
 }
 
@@ -268,6 +305,7 @@ void inspect_print(const struct inspect_figures *f, struct report *r) {
     gate_states_report(f->m, r);
     print_moves(f, r);
     print_health(f, r);
+    print_gradients(f, r);
     print_losses(f, r);
     print_coactivation(f, r);
     print_similarity(f, r);

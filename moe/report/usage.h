@@ -93,7 +93,8 @@ struct moe_auc_change moe_auc_compare(const float *a, const float *b, const floa
 
 #define MOE_COLLAPSE_FROM  0.9  /* share of an expert's outputs that are zero */
 #define MOE_DEGRADED_FROM  0.9  /* share of a shared expert's weight held by one task */
-#define MOE_UNDERFIT_BELOW 0.05 /* weight a task's gate gives its own experts */
+#define MOE_UNDERFIT_BELOW 0.05 /* weight a task's gate gives its own experts; their gradient */
+#define MOE_STARVED_BELOW  0.05 /* gradient of an expert, as a share of its level's middle one */
 /* Share of y [n] that is exactly zero. */
 double moe_zero_share(int64_t n, const float *y);
 /* mass [n]: weight that each of n tasks gives to one expert; *largest: which. NaN: none. */

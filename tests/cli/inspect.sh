@@ -34,6 +34,12 @@ json "$tmp/got.json" 'all(abs(x["logit"] - x["rest"] - sum(p["adds"] for p in r[
 json "$tmp/got.json" 'all(x["change"] == 0 for x in r["without"] if (x["expert"], x["task"]) in (("y2.0", "y1"), ("y1.0", "y2")))'
 json "$tmp/got.json" 'len(r["own_experts"]) == 2 and all(0 < x["weight"] < 1 for x in r["own_experts"])'
 
+# whose loss moves which expert: shares of an expert add up, and an own expert is moved by its task alone
+json "$tmp/got.json" 'len(r["gradients"]) == 4 * 2 and all(abs(sum(g["share"] for g in r["gradients"] if g["expert"] == e["expert"]) - 1) < 1e-3 for e in r["experts"])'
+json "$tmp/got.json" 'all(g["norm"] == 0 for g in r["gradients"] if (g["expert"], g["task"]) in (("y2.0", "y1"), ("y1.0", "y2")))'
+json "$tmp/got.json" '{c["expert"] for c in r["conflicts"]} == {"shared.0", "shared.1"} and all(-1 <= c["cosine"] <= 1 for c in r["conflicts"])'
+json "$tmp/got.json" 'all(0 < x["gradient"] < 1 for x in r["own_experts"]) and not any(e["starved"] for e in r["experts"])'
+
 # the page: one file, nothing from elsewhere, no script, well formed where it is drawn
 /usr/bin/python3 - "$tmp/page.html" <<'PY' || complain "the page is not as it should be"
 import html.parser, re, sys
@@ -47,7 +53,7 @@ for d in drawings:
 assert "nan" not in re.sub(r"[a-z]nan|nan[a-z]", "", " ".join(drawings)).lower()
 assert "prefers-color-scheme:dark" in text
 for title in ("Gate map", "Balance", "Without an expert", "One prediction", "Specialisation", "Co-activation",
-              "Similarity of experts", "Against another checkpoint"):
+              "Similarity of experts", "Gradients", "Against another checkpoint"):
     assert title in text, title
 PY
 
