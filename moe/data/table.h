@@ -23,6 +23,9 @@
 #include "moe/data/examples.h"
 #include "moe/train/train.h"
 
+/* The name of the number that trees of a task give (table.trees) is this and the task's. */
+#define MOE_TREES_OF "trees of "
+
 struct moe_table;
 
 /* What reading a file met. */

@@ -51,7 +51,7 @@ enum status moe_table_read_trees(struct moe_table *t, const struct node *map) {
             return fail(STATUS_INVALID_ARGUMENT, "%s:%d: table.trees.of: '%s' is no task%s",
                         t->file, n->line, t->trees.of.v[i],
                         task < 0 ? "" : " with labels of 0 to 1");
-        const char *name = arena_printf(&t->arena, "trees of %s", t->trees.of.v[i]);
+        const char *name = arena_printf(&t->arena, MOE_TREES_OF "%s", t->trees.of.v[i]);
         for (int c = 0; c < t->n_columns; c++)
             if (strcmp(t->columns[c].name, name) == 0)
                 return fail(STATUS_INVALID_ARGUMENT,

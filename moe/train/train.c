@@ -250,6 +250,7 @@ static enum status train(struct moe_training *t, int quiet, struct moe_train_rep
     moe_trainer_init(&t->trainer, t->m, t->x, t->conf, t->first, batch_max, t->group_rows_max,
                      count_batches(t) * t->conf->epochs);
     moe_training_weigh(t);
+    moe_training_start(t);
     moe_training_keep_held(t);
     t->auc = HEAP_ARRAY(double, t->x->n_tasks);
     for (int k = 0; k < t->x->n_tasks; k++)

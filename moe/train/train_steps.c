@@ -39,6 +39,7 @@ enum status moe_train_steps_new(const struct node *spec, const char *file,
     moe_trainer_init(&s->t.trainer, s->t.m, examples, &s->conf, s->t.first, most,
                      s->t.group_rows_max, STEPS_PLANNED);
     moe_training_weigh(&s->t);
+    moe_training_start(&s->t);
     *out = s;
     return STATUS_OK;
 }

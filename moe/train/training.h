@@ -32,6 +32,10 @@ enum status moe_training_model(struct moe_training *t, const struct node *spec, 
 /* Normalisers and priors of the tasks; the trainer is ready. */
 void moe_training_weigh(struct moe_training *t);
 
+/* Where there are trees' numbers among the inputs, the wide part starts with them; after the above.
+ */
+void moe_training_start(struct moe_training *t);
+
 void moe_training_keep_held(struct moe_training *t);
 /* Logits of the rows of some groups at values v: out [rows x n_tasks]. By worker 0's scratch. */
 void moe_training_logits(struct moe_training *t, const float *v, const int *groups, int n,
