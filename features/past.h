@@ -10,8 +10,9 @@
 #include "features/state.h"
 
 struct feat_past;
-/* Both must outlive it. */
-struct feat_past *feat_past_new(const struct feat_plan *plan, struct feat_state *base);
+/* Both must outlive it. n_buckets: of the shared store (state.redis_buckets); 0: there was none. */
+struct feat_past *feat_past_new(const struct feat_plan *plan, struct feat_state *base,
+                                int n_buckets);
 void feat_past_free(struct feat_past *p); /* NULL is fine */
 /* Forgets what was ahead; from now on these records [n] are, borrowed until the next call. */
 void feat_past_begin(struct feat_past *p, const struct feat_ahead *ahead, int n);

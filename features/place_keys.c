@@ -3,6 +3,7 @@
 #include "features/places.h"
 #include "base/hash.h"
 #include "features/claim.h"
+#include "features/shares.h"
 
 /* ---- settings ---- */
 
@@ -164,7 +165,8 @@ uint64_t feat_place_start(const struct feat_place *pl, uint64_t tenant_hash) {
 static uint64_t not_zero(uint64_t key) { return key == 0 ? 1 : key; }
 
 uint64_t feat_place_value_key(const struct feat_place *pl, uint64_t tenant_hash, uint64_t value) {
-    return not_zero(hash_mix(feat_place_start(pl, tenant_hash), value == 0 ? TOTAL_VALUE : value));
+    return feat_sum_key(
+        hash_mix(feat_place_start(pl, tenant_hash), value == 0 ? TOTAL_VALUE : value));
 }
 
 void feat_choices_add(struct feat_choices *c, uint64_t v, int max) {
@@ -189,6 +191,6 @@ int feat_place_keys(const struct feat_place *pl, uint64_t tenant_hash,
         memcpy(from, out, (size_t)n * sizeof *out);
     }
     for (int i = 0; i < n; i++)
-        out[i] = not_zero(out[i]);
+        out[i] = pl->sums ? feat_sum_key(out[i]) : not_zero(out[i]);
     return n;
 }

@@ -4,10 +4,12 @@
  * its values' records, and when an item event changes the field, the item's cells are taken from
  * the old values and added to the new. So the sums follow from the items' own cells and fields, and
  * are a function of the set of events as those are. That reads an item while another record is
- * written, which only a store with one writer can do exactly. */
+ * written: a store with several writers does it for the records of one bucket at once, and so keeps
+ * a share of each sum in every bucket, beside the items it is over (shares.h). */
 #include "features/places.h"
 #include "base/heap.h"
 #include "features/forms.h"
+#include "features/shares.h"
 #include "features/state_parts.h"
 #include <stdlib.h>
 
@@ -119,6 +121,16 @@ static void read_values(const struct feat_plan *p, const struct feat_place *pl, 
         feat_choices_add(out, 1 + (uint64_t)hashes[i], FEAT_TERMS_MAX);
 }
 
+/* Where what an item gives to a value is written; value 0: the total. */
+static uint64_t sum_key(const struct feat_state *s, const struct feat_place *pl,
+                        uint64_t tenant_hash, uint64_t item_key, uint64_t value) {
+    uint64_t whole = feat_place_value_key(pl, tenant_hash, value);
+    if (s->n_shares == 0)
+        return whole;
+    return feat_share_key(whole, feat_bucket_of(FEAT_SCOPE_ITEM, item_key, s->n_shares),
+                          s->n_shares);
+}
+
 static void add_item(struct feat_state *s, struct feat_places_work *w, const struct feat_place *pl,
                      const struct feat_update *u, uint64_t tenant_hash, int i) {
     uint64_t key = feat_update_item(u, i);
@@ -130,9 +142,9 @@ static void add_item(struct feat_state *s, struct feat_places_work *w, const str
         return;
     read_values(s->plan, pl, bytes, &values);
     for (int k = 0; k < values.n; k++)
-        add_pair(w, feat_place_value_key(pl, tenant_hash, values.v[k]), i);
+        add_pair(w, sum_key(s, pl, tenant_hash, key, values.v[k]), i);
     if (pl->has_total && values.n > 0)
-        add_pair(w, feat_place_value_key(pl, tenant_hash, 0), i);
+        add_pair(w, sum_key(s, pl, tenant_hash, key, 0), i);
 }
 
 static int by_key(const void *a, const void *b) {
@@ -270,11 +282,23 @@ static struct slice merged(struct feat_places_work *w, const struct feat *f, str
     return now;
 }
 
-static void merge_record(struct feat_state *s, int place, uint64_t key, const struct given *before,
-                         const struct given *after) {
+/* An item event that moves what the item gives. */
+struct mover {
+    const struct feat_update *u;
+    uint64_t tenant_hash, item_key;
+    int place;
+};
+
+static void merge_record(struct feat_state *s, const struct mover *m, uint64_t value,
+                         const struct given *before, const struct given *after) {
     const struct feat_plan *p = s->plan;
     struct feat_places_work *w = s->places;
+    int place = m->place;
+    uint64_t key = sum_key(s, &p->places[place], m->tenant_hash, m->item_key, value);
     struct slice bytes;
+    if (s->ops->admit != NULL &&
+        !s->ops->admit(s->store, FEAT_SCOPE_VALUE, key, m->u->event->source))
+        return;
     s->ops->fetch(s->store, FEAT_SCOPE_VALUE, &key, 1, &bytes);
     const struct feat_record *old =
         bytes.n == 0 ? NULL
@@ -307,9 +331,9 @@ static bool bears(const struct given *g, uint64_t value) {
     return false;
 }
 
-static void move(struct feat_state *s, int place, uint64_t tenant_hash, const struct given *before,
+static void move(struct feat_state *s, const struct mover *m, const struct given *before,
                  const struct given *after) {
-    const struct feat_place *pl = &s->plan->places[place];
+    const struct feat_place *pl = &s->plan->places[m->place];
     bool same = slice_equal(buf_slice(&before->cells), buf_slice(&after->cells));
     if (!before->any && !after->any)
         return;
@@ -317,17 +341,14 @@ static void move(struct feat_state *s, int place, uint64_t tenant_hash, const st
         uint64_t value = before->values.v[i];
         bool stays = bears(after, value);
         if (!stays || !same)
-            merge_record(s, place, feat_place_value_key(pl, tenant_hash, value), before,
-                         stays ? after : NULL);
+            merge_record(s, m, value, before, stays ? after : NULL);
     }
     for (int i = 0; i < after->values.n; i++)
         if (!bears(before, after->values.v[i]))
-            merge_record(s, place, feat_place_value_key(pl, tenant_hash, after->values.v[i]), NULL,
-                         after);
+            merge_record(s, m, after->values.v[i], NULL, after);
     bool was = before->values.n > 0, is = after->values.n > 0;
     if (pl->has_total && (was != is || (was && !same)))
-        merge_record(s, place, feat_place_value_key(pl, tenant_hash, 0), was ? before : NULL,
-                     is ? after : NULL);
+        merge_record(s, m, 0, was ? before : NULL, is ? after : NULL);
 }
 
 void feat_places_before(struct feat_state *s, uint64_t item_key) {
@@ -340,7 +361,9 @@ void feat_places_after(struct feat_state *s, const struct feat_update *u, uint64
         return;
     struct feat_places_work *w = work_of(s);
     read_all_given(s, item_key, w->after);
-    for (int place = 0; place < s->plan->n_places; place++)
-        if (s->plan->places[place].sums)
-            move(s, place, feat_tenant_hash(u->event->tenant), &w->before[place], &w->after[place]);
+    struct mover m = {
+        .u = u, .tenant_hash = feat_tenant_hash(u->event->tenant), .item_key = item_key};
+    for (m.place = 0; m.place < s->plan->n_places; m.place++)
+        if (s->plan->places[m.place].sums)
+            move(s, &m, &w->before[m.place], &w->after[m.place]);
 }

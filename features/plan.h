@@ -191,7 +191,7 @@ struct feat_plan {
     int n_tables;
     struct feat_place places[FEAT_PLACES_MAX];
     int n_places;
-    bool sums_items; /* some place sums over items: only a store with one writer can hold it */
+    bool sums_items; /* some place sums over items: a shared store keeps shares (shares.h) */
     bool mixes_rows; /* some value depends on the other candidates: nothing of a row may be cached
                         without them */
 

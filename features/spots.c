@@ -2,6 +2,7 @@
  * One fetch per place; rows that share a value share its view. */
 #include "features/places.h"
 #include "features/index.h"
+#include "features/shares.h"
 #include "features/state_parts.h"
 
 /* What a part can be at a row. */
@@ -59,7 +60,10 @@ static void read_place(const struct feat_place *pl, struct feat_read *r, struct 
     }
     const struct feat_record **views =
         arena_alloc(r->arena, (size_t)distinct * sizeof(const struct feat_record *));
-    feat_state_records(r->state, r->arena, FEAT_SCOPE_VALUE, once, distinct, views);
+    if (pl->sums)
+        feat_state_sums(r->state, r->arena, once, distinct, views);
+    else
+        feat_state_records(r->state, r->arena, FEAT_SCOPE_VALUE, once, distinct, views);
     out->records = arena_alloc(r->arena, (size_t)total * sizeof *out->records);
     for (int i = 0; i < total; i++)
         out->records[i] = views[which[i]];

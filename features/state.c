@@ -65,22 +65,11 @@ static enum status refuse_join(const struct feat *f) {
         f->name, f->line);
 }
 
-/* A change of an item's field takes what the item gave from one sum and adds it to another: three
- * records by one decision, which several writers cannot take without a lock over all of them. */
-static enum status refuse_sums(const struct feat_plan *plan) {
+static enum status refuse_joins(const struct feat_plan *plan) {
     for (int i = 0; i < plan->n_features; i++) {
         const struct feat *f = plan->features[i];
         if (f->place >= 0 && plan->places[f->place].join == f)
             return refuse_join(f);
-        if (f->place < 0 || !plan->places[f->place].sums)
-            continue;
-        bool is_text = strcmp(f->kind->name, "text_match") == 0;
-        return fail(STATUS_FAILED_PRECONDITION,
-                    "feature '%s' (line %d) sums over items by %s, which a store with several "
-                    "writers cannot hold; take store: memory, or %s",
-                    f->name, f->line, plan->places[f->place].text,
-                    is_text ? "method: term or ngram, which need no document frequencies"
-                            : "let events carry the field and use scope: event.FIELD");
     }
     return STATUS_OK;
 }
@@ -91,9 +80,11 @@ enum status feat_state_open(const struct feat_plan *plan, const struct feat_stor
         c->kind == FEAT_STORE_REDIS ? &feat_store_redis : &feat_store_memory;
     struct feat_store *store;
     if (ops->commit != NULL)
-        TRY(refuse_sums(plan));
+        TRY(refuse_joins(plan));
     TRY(ops->open(plan, c, &store));
     struct feat_state *s = state_of(plan, c, ops, store);
+    if (feat_state_is_shared(s) && plan->sums_items)
+        s->n_shares = (int)c->buckets;
     enum status status = feat_state_is_shared(s) ? feat_shared_resume(s) : STATUS_OK;
     if (status != STATUS_OK) {
         feat_state_free(s);

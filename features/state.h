@@ -11,7 +11,8 @@
  * and `applied` says exactly which.
  *
  * In a shared store (Redis) any number of processes write, each its own partitions, one writer a
- * process. A micro-batch becomes visible record by record: a reader sees in every record at least
+ * process. A micro-batch becomes visible record by record (of a plan with sums over items bucket by
+ * bucket, shares.h): a reader sees in every record at least
  * what `applied` says, and feat_state_ahead names those that hold more, and how much. */
 #pragma once
 #include "features/plan.h"
@@ -157,7 +158,8 @@ uint64_t feat_item_key(struct slice tenant, struct slice item);
 uint64_t feat_user_key(struct slice tenant, struct slice user);
 
 struct feat_state_size {
-    uint64_t entities[FEAT_SCOPES]; /* shared: ever made; what expired is not taken off */
+    uint64_t entities[FEAT_SCOPES]; /* shared: ever made, each share of a sum by itself; what
+                                       expired is not taken off */
     uint64_t bytes;                 /* memory of the store; Redis: of its servers, all they keep */
     uint64_t evicted;               /* entities forgotten for the budget or their age, so far */
     uint64_t waiting;               /* rankings' ids under which something may still come */

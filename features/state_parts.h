@@ -40,6 +40,7 @@ struct feat_state {
         int64_t *ns; /* [n_features] */
     } watch;
     struct feat_store_conf conf;
+    int n_shares; /* of a sum over items: as many as buckets; 0: sums are whole (shares.h) */
 
     /* Around store and applied: held for writing during one micro-batch, for reading between
      * feat_state_read_begin and _end. Writers go first, or busy readers would starve them. */

@@ -2,7 +2,9 @@
  *
  * apply() of a kind never reads another entity, so a micro-batch is a set of independent changes,
  * one per entity it names. All those entities are read in one round trip, changed here, and written
- * back in one, each only if nobody else was faster; those are read and changed again. What is late
+ * back in one, each only if nobody else was faster; those are read and changed again. Where a plan
+ * sums over items a bucket's changes are one (shares.h), and which sums they are in is known only
+ * when the items have been read: that takes a second round trip. What is late
  * is judged here, from the partition's clock, which is stored with its offset: whoever reads a
  * partition on from there judges the same. */
 #include "features/state_parts.h"
@@ -10,7 +12,9 @@
 #include "base/clock.h"
 #include "base/heap.h"
 #include "base/log.h"
+#include "base/map.h"
 #include "features/keys.h"
+#include "features/shares.h"
 
 enum {
     AT_ONCE_MAX = 4096, /* events; more become several micro-batches */
@@ -77,8 +81,10 @@ static enum status write_once(struct feat_state *s, const struct ev_event *event
     apply_all(s, events, n); /* collects */
     for (int round = 0; !done && round < ROUNDS_MAX; round++) {
         let_others(round);
-        TRY(s->ops->load(s->store));
-        apply_all(s, events, n);
+        do {
+            TRY(s->ops->load(s->store));
+            apply_all(s, events, n);
+        } while (s->ops->more(s->store));
         TRY(s->ops->commit(s->store, &done));
     }
     return done ? STATUS_OK : fail(STATUS_UNAVAILABLE, "state: others are always faster");
@@ -225,7 +231,32 @@ void feat_shared_prefetch(struct feat_state *s, struct feat_read *r) {
 struct copy {
     struct feat_state *into;
     enum feat_scope scope;
+    int n_shares;
+    struct map shares; /* those that came already: a scan may name one twice */
 };
+
+/* A share is added to its sum; other records are as they are. */
+static void take_record(struct copy *c, const struct feat_record *r, struct slice bytes) {
+    struct feat_state *s = c->into;
+    uint64_t seen, whole;
+    if (c->n_shares == 0 || c->scope != FEAT_SCOPE_VALUE || !feat_record_is_sum(s, r)) {
+        s->ops->put(s->store, c->scope, r->key, bytes);
+        return;
+    }
+    if (map_get(&c->shares, r->key, &seen))
+        return;
+    map_put(&c->shares, r->key, 1);
+    struct arena a;
+    struct slice sum;
+    struct buf made = {0};
+    arena_init(&a, 4096);
+    whole = feat_share_whole(r->key, c->n_shares);
+    s->ops->fetch(s->store, FEAT_SCOPE_VALUE, &whole, 1, &sum);
+    feat_sum_add(s, &a, whole, sum, bytes, 1, &made);
+    s->ops->put(s->store, FEAT_SCOPE_VALUE, whole, buf_slice(&made));
+    buf_deinit(&made);
+    arena_deinit(&a);
+}
 
 static enum status take_records(void *context, const struct slice *records, int n) {
     struct copy *c = context;
@@ -234,7 +265,7 @@ static enum status take_records(void *context, const struct slice *records, int 
         struct feat_record *r = feat_record_view(s->plan, c->scope, records[i], s->views[c->scope]);
         if (r == NULL)
             return fail(STATUS_DATA_LOSS, "state: a record is damaged");
-        s->ops->put(s->store, c->scope, r->key, records[i]);
+        take_record(c, r, records[i]);
     }
     return STATUS_OK;
 }
@@ -249,8 +280,9 @@ enum status feat_state_copy(struct feat_state *s, struct feat_state **out) {
     s->ops->read_begin(s->store);
     enum status status = s->ops->applied(s->store, &a, &list, &n);
     for (int scope = 0; scope < FEAT_SCOPES && status == STATUS_OK; scope++) {
-        struct copy copy = {into, (enum feat_scope)scope};
+        struct copy copy = {into, (enum feat_scope)scope, s->n_shares, {0}};
         status = s->ops->scan(s->store, copy.scope, &copy, take_records);
+        map_deinit(&copy.shares);
     }
     for (int i = 0; status == STATUS_OK && i < n; i++)
         *feat_applied_entry(into, list[i].partition) = list[i];

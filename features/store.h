@@ -65,6 +65,10 @@ struct feat_store_ops {
     bool (*admit)(struct feat_store *s, enum feat_scope scope, uint64_t key,
                   struct ev_source source);
     enum status (*load)(struct feat_store *s);
+    /* After the changes: have records been named that were not known to be wanted? Then load and
+     * make the changes again, before commit. Only where plans sum over items: which value an item
+     * bears is known when it is there. */
+    bool (*more)(struct feat_store *s);
     enum status (*commit)(struct feat_store *s, bool *done);
     /* Between batches: is everything this writer wrote still there? ABORTED: it is not. */
     enum status (*verify)(struct feat_store *s);

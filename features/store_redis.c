@@ -8,27 +8,41 @@
 #include "base/hash.h"
 #include "base/heap.h"
 #include "features/codec.h"
+#include "features/shares.h"
 
 /* KEYS: the bucket's marker, entities. ARGV: ttl in ms or 0, number of partitions, 1 if the marker
- * may be moved; per partition: its name, what its marker is thought to be, what it becomes; per
- * entity: the header it is thought to have ("": it is new), its value. Replies {"S", markers} and
- * does nothing where the markers are others; else the numbers of the entities that were others. */
+ * may be moved, 1 if all entities are written or none; per partition: its name, what its marker is
+ * thought to be, what it becomes; per entity: the header it is thought to have ("": it is new), its
+ * value. Replies {"S", markers} and does nothing where the markers are others; else the numbers of
+ * the entities that were others. */
 const char feat_redis_script[] =
-    "local ttl,n,at=ARGV[1],tonumber(ARGV[2]),4\n"
+    "local ttl,n,all,at=ARGV[1],tonumber(ARGV[2]),ARGV[4]=='1',5\n"
     "local names,lost,moved={},{},{}\n"
-    "for i=1,n do names[i]=ARGV[3*i+1]; moved[2*i-1]=names[i]; moved[2*i]=ARGV[3*i+3] end\n"
+    "for i=1,n do names[i]=ARGV[3*i+2]; moved[2*i-1]=names[i]; moved[2*i]=ARGV[3*i+4] end\n"
     "local have=redis.call('HMGET',KEYS[1],unpack(names))\n"
     "local same=true\n"
     "for i=1,n do\n"
     "  have[i]=have[i] or ''\n"
-    "  if have[i]~=ARGV[3*i+2] then same=false end\n"
+    "  if have[i]~=ARGV[3*i+3] then same=false end\n"
     "end\n"
     "if not same then table.insert(have,1,'S') return have end\n"
     "at=at+3*n\n"
+    "if all then\n"
+    "  for k=2,#KEYS do\n"
+    "    local was,same=ARGV[at+2*(k-2)]\n"
+    "    if was=='' then same=redis.call('EXISTS',KEYS[k])==0\n"
+    "    else same=redis.call('GETRANGE',KEYS[k],0,#was-1)==was end\n"
+    "    if not same then lost[#lost+1]=k-1 end\n"
+    "  end\n"
+    "  if #lost>0 then return lost end\n"
+    "end\n"
     "for k=2,#KEYS do\n"
     "  local was,now,done=ARGV[at],ARGV[at+1],false\n"
     "  at=at+2\n"
-    "  if was=='' then\n"
+    "  if all then\n"
+    "    if ttl=='0' then done=redis.call('SET',KEYS[k],now)\n"
+    "    else done=redis.call('SET',KEYS[k],now,'PX',ttl) end\n"
+    "  elseif was=='' then\n"
     "    if ttl=='0' then done=redis.call('SET',KEYS[k],now,'NX')\n"
     "    else done=redis.call('SET',KEYS[k],now,'NX','PX',ttl) end\n"
     "  elseif redis.call('GETRANGE',KEYS[k],0,#was-1)==was then\n"
@@ -41,10 +55,6 @@ const char feat_redis_script[] =
     "return lost\n";
 
 /* ---- keys ---- */
-
-int feat_redis_bucket_of(const struct feat_store *s, enum feat_scope scope, uint64_t key) {
-    return (int)((hash_mix(key, scope) >> 32) * (uint64_t)s->n_buckets >> 32);
-}
 
 struct slice feat_redis_named_key(const struct feat_store *s, const char *tag, const char *name,
                                   char *out) {
@@ -201,7 +211,7 @@ void feat_redis_add_loads(const struct feat_store *s, struct feat_redis *r,
     bool cluster = feat_redis_is_cluster(r);
     int now = 0;
     for (int i = 0; i < n; i++) {
-        int bucket = feat_redis_bucket_of(s, e[i].scope, e[i].key);
+        int bucket = feat_bucket_of(e[i].scope, e[i].key, s->n_buckets);
         int left = n - i < FEAT_REDIS_READ_MAX ? n - i : FEAT_REDIS_READ_MAX;
         if (cluster) {
             now = feat_redis_command(r, s->tags[bucket].slot, FEAT_REDIS_READ, 2);
@@ -247,7 +257,7 @@ enum status feat_redis_sign(struct feat_store *s, struct arena *a) {
     struct slice key = feat_redis_named_key(s, "", "meta", name);
     int slot = feat_redis_slot(key);
     struct slice want = {text, 0};
-    want.n = (size_t)snprintf(text, sizeof text, "moerank features 1 plan %016llx buckets %d",
+    want.n = (size_t)snprintf(text, sizeof text, "moerank features 2 plan %016llx buckets %d",
                               (unsigned long long)s->plan->fingerprint, s->n_buckets);
     for (int i = 0; i < 2; i++) { /* a first write may not go through */
         feat_redis_begin(s->redis, a);
@@ -326,6 +336,7 @@ const struct feat_store_ops feat_store_redis = {
     .begin = feat_redis_batch_begin,
     .admit = feat_redis_admit,
     .load = feat_redis_load,
+    .more = feat_redis_more,
     .commit = feat_redis_commit,
     .verify = feat_redis_verify,
     .read_begin = feat_redis_read_begin,

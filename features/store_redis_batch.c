@@ -5,6 +5,7 @@
 #include "base/hash.h"
 #include "base/heap.h"
 #include "features/record.h"
+#include "features/shares.h"
 
 enum { LOAD_ROUNDS_MAX = 8, ROOM_BYTES = 64 };
 
@@ -183,6 +184,8 @@ static void grow_index(struct feat_store *s) {
 static struct feat_redis_item *find(struct feat_store *s, enum feat_scope scope, uint64_t key) {
     if (s->latest >= 0 && s->items[s->latest].key == key && s->items[s->latest].scope == scope)
         return &s->items[s->latest];
+    if (s->index_cap == 0)
+        return NULL;
     uint32_t at = *index_at(s, scope, key);
     if (at == 0)
         return NULL;
@@ -200,7 +203,7 @@ static void collect(struct feat_store *s, enum feat_scope scope, uint64_t key) {
         s->cap_items = s->cap_items == 0 ? 1024 : 2 * s->cap_items;
         s->items = heap_grow(s->items, (size_t)s->cap_items * sizeof *s->items);
     }
-    int bucket = feat_redis_bucket_of(s, scope, key);
+    int bucket = feat_bucket_of(scope, key, s->n_buckets);
     s->items[s->n_items] = (struct feat_redis_item){.key = key,
                                                     .scope = scope,
                                                     .bucket = bucket,
@@ -226,7 +229,12 @@ bool feat_redis_admit(struct feat_store *s, enum feat_scope scope, uint64_t key,
         return false;
     }
     struct feat_redis_item *item = find(s, scope, key);
-    if (item == NULL || !item->open ||
+    if (item == NULL && !s->buckets[feat_bucket_of(scope, key, s->n_buckets)].done) {
+        collect(s, scope, key);
+        s->more = true;
+        return false;
+    }
+    if (item == NULL || !item->open || !item->known ||
         source.offset <= feat_redis_find_part(s, source.partition)->at[item->bucket].offset)
         return false;
     for (int i = 0; i < item->n_seen; i++)
@@ -261,12 +269,9 @@ void feat_redis_put(struct feat_store *s, enum feat_scope scope, uint64_t key, s
 /* The value as Redis has it: the record stays where the reply is, until it is first changed. */
 static enum status take_value(struct feat_store *s, struct feat_redis_item *item,
                               struct slice value) {
-    item->dirty = false;
-    item->touched = 0;
+    item->known = true;
     item->n_seen = 0;
-    item->header = (struct slice){NULL, 0};
-    item->p = NULL;
-    item->n = item->cap = 0;
+    item->header = item->record = (struct slice){NULL, 0};
     if (value.n == 0)
         return STATUS_OK;
     struct slice record;
@@ -277,9 +282,17 @@ static enum status take_value(struct feat_store *s, struct feat_redis_item *item
                     "keys of this prefix and replay the log",
                     s->conf.prefix);
     item->header = (struct slice){value.p, (size_t)(record.p - value.p)};
-    item->p = (char *)record.p; /* cap 0: never written */
-    item->n = (uint32_t)record.n;
+    item->record = record;
     return STATUS_OK;
+}
+
+/* As it was read: changes begin anew. */
+static void undo(struct feat_redis_item *item) {
+    item->dirty = false;
+    item->touched = 0;
+    item->p = (char *)item->record.p; /* cap 0: never written */
+    item->n = (uint32_t)item->record.n;
+    item->cap = 0;
 }
 
 static enum status load_open(struct feat_store *s, int n) {
@@ -287,7 +300,7 @@ static enum status load_open(struct feat_store *s, int n) {
     int *which = ARENA_ARRAY(&s->arena, int, n), *command = ARENA_ARRAY(&s->arena, int, n);
     int *at = ARENA_ARRAY(&s->arena, int, n), k = 0;
     for (int i = 0; i < s->n_items; i++) {
-        if (!s->items[i].open)
+        if (!s->items[i].open || s->items[i].known)
             continue;
         wanted[k] = (struct feat_entity){s->items[i].scope, s->items[i].key};
         which[k++] = i;
@@ -308,25 +321,33 @@ static int open_again(struct feat_store *s, bool all) {
     int n = 0;
     for (int i = 0; i < s->n_items; i++) {
         struct feat_redis_item *item = &s->items[i];
-        if (all && !s->buckets[item->bucket].done)
+        if (all && !s->buckets[item->bucket].done) {
             item->open = true;
-        n += item->open;
+            item->known = false;
+        }
+        n += item->open && !item->known;
     }
     return n;
 }
 
+bool feat_redis_more(struct feat_store *s) { return s->more; }
+
 enum status feat_redis_load(struct feat_store *s) {
     if (s->collecting)
         s->epoch = feat_redis_epoch(s->redis);
-    s->collecting = false;
+    s->collecting = s->more = false;
     for (int round = 0; round < LOAD_ROUNDS_MAX; round++) {
         uint64_t epoch = feat_redis_epoch(s->redis);
         int n = open_again(s, epoch != s->epoch);
         s->epoch = epoch;
         if (n > 0)
             TRY(load_open(s, n));
-        if (feat_redis_epoch(s->redis) == epoch)
-            return STATUS_OK;
+        if (feat_redis_epoch(s->redis) != epoch)
+            continue;
+        for (int i = 0; i < s->n_items; i++)
+            if (s->items[i].open)
+                undo(&s->items[i]);
+        return STATUS_OK;
     }
     return fail(STATUS_UNAVAILABLE, "Redis: connections come and go");
 }

@@ -22,9 +22,38 @@ static const char *const scope_names[FEAT_SCOPES] = {"global", "user", "session"
 
 /* ---- values ---- */
 
+/* What an entity has seen: by the header it had, and now. */
+struct sight {
+    const struct feat_applied *seen; /* [n_seen] */
+    int n_seen;
+    uint64_t touched;
+};
+
+/* All that the headers of a bucket's entities say, where it is written as a whole. */
+static struct sight sight_of_all(struct feat_store *s, int bucket) {
+    int most = 0;
+    for (int i = s->buckets[bucket].first; i >= 0; i = s->items[i].next)
+        most += s->items[i].n_seen;
+    struct feat_applied *seen = ARENA_ARRAY(&s->arena, struct feat_applied, most);
+    struct sight all = {seen, 0, 0};
+    for (int i = s->buckets[bucket].first; i >= 0; i = s->items[i].next) {
+        all.touched |= s->items[i].touched;
+        for (int k = 0; k < s->items[i].n_seen; k++) {
+            struct feat_applied e = s->items[i].seen[k];
+            int at = 0;
+            while (at < all.n_seen && seen[at].partition != e.partition)
+                at++;
+            if (at == all.n_seen)
+                seen[all.n_seen++] = e;
+            else if (e.offset > seen[at].offset)
+                seen[at] = e;
+        }
+    }
+    return all;
+}
+
 /* Old entries that are still needed, and one for each partition that changed the entity. */
-static void put_header(const struct feat_store *s, const struct feat_redis_item *item,
-                       struct buf *out) {
+static void put_header(const struct feat_store *s, const struct sight *item, struct buf *out) {
     uint64_t n = 0;
     for (int pass = 0; pass < 2; pass++) {
         if (pass == 1)
@@ -67,7 +96,7 @@ static void add_call(struct feat_store *s, int bucket, const int *items, int n, 
     char key[FEAT_REDIS_KEY_BYTES], text[48];
     struct feat_redis *r = s->redis;
     feat_redis_command(r, s->tags[bucket].slot, FEAT_REDIS_WRITE,
-                       3 + 1 + n + 3 + 3 * s->n_to + 2 * n);
+                       3 + 1 + n + 4 + 3 * s->n_to + 2 * n);
     feat_redis_word(r, SLICE_LIT("EVALSHA"));
     feat_redis_word(r, feat_redis_sha(r));
     feat_redis_number(r, n + 1);
@@ -79,6 +108,7 @@ static void add_call(struct feat_store *s, int bucket, const int *items, int n, 
     feat_redis_number(r, s->conf.ttl_us / 1000);
     feat_redis_number(r, s->n_to);
     feat_redis_number(r, last);
+    feat_redis_number(r, s->plan->sums_items);
     for (int k = 0; k < s->n_to; k++) {
         const struct feat_applied *was = &feat_redis_find_part(s, s->to[k].partition)->at[bucket];
         feat_redis_number(r, s->to[k].partition);
@@ -86,10 +116,15 @@ static void add_call(struct feat_store *s, int bucket, const int *items, int n, 
         was = target(s, bucket, k);
         feat_redis_word(r, (struct slice){text, (size_t)feat_redis_put_position(was, text)});
     }
+    struct sight all = {NULL, 0, 0};
+    if (s->plan->sums_items)
+        all = sight_of_all(s, bucket);
     for (int i = 0; i < n; i++) {
         const struct feat_redis_item *item = &s->items[items[i]];
+        const struct sight own = {item->seen, item->n_seen, item->touched};
+        bool is_sum = s->plan->sums_items && item->scope == FEAT_SCOPE_VALUE;
         buf_clear(&s->words);
-        put_header(s, item, &s->words);
+        put_header(s, is_sum ? &all : &own, &s->words);
         feat_redis_word(r, item->header);
         feat_redis_word_of(r, buf_slice(&s->words), (struct slice){item->p, item->n});
     }
@@ -112,12 +147,13 @@ static int add_calls(struct feat_store *s, struct call *calls, int *order) {
         for (int i = s->buckets[b].first; i >= 0; i = s->items[i].next) {
             if (s->items[i].open && s->items[i].dirty)
                 order[n_order++] = i;
-            else
-                s->items[i].open = false; /* nothing here concerns it */
+            else if (!s->plan->sums_items)
+                s->items[i].open = false; /* nothing here concerns it; a sum, it may yet */
         }
-        bool last = n_order - first <= FEAT_REDIS_CALL_MAX;
+        int most = s->plan->sums_items ? s->n_items + 1 : FEAT_REDIS_CALL_MAX;
+        bool last = n_order - first <= most;
         do {
-            int n = n_order - first < FEAT_REDIS_CALL_MAX ? n_order - first : FEAT_REDIS_CALL_MAX;
+            int n = n_order - first < most ? n_order - first : most;
             calls[n_calls++] = (struct call){b, first, n, last};
             add_call(s, b, order + first, n, last);
             first += n;
@@ -161,6 +197,7 @@ static enum status take_lost(struct feat_store *s, const struct call *c, const i
         struct feat_redis_item *item = &s->items[order[c->first + i]];
         bool lost = at < reply->n && reply->items[at].number == i + 1;
         at += lost;
+        lost |= s->plan->sums_items && reply->n > 0; /* all or none */
         item->open = lost;
         if (!lost && item->header.n == 0)
             s->made[item->scope]++;
@@ -170,6 +207,8 @@ static enum status take_lost(struct feat_store *s, const struct call *c, const i
     if (reply->n > 0 || !c->last)
         return STATUS_OK;
     s->buckets[c->bucket].done = true;
+    for (int i = s->buckets[c->bucket].first; i >= 0; i = s->items[i].next)
+        s->items[i].open = false;
     for (int k = 0; k < s->n_to; k++) {
         const struct feat_applied *to = target(s, c->bucket, k);
         feat_redis_part(s, to->partition)->at[c->bucket] = *to;
@@ -292,6 +331,8 @@ enum status feat_redis_commit(struct feat_store *s, bool *done) {
         enum status took = take_reply(s, &calls[i], order, feat_redis_reply(s->redis, i), &again);
         status = took != STATUS_OK ? took : status;
     }
+    for (int i = 0; i < s->n_items; i++)
+        s->items[i].known &= !s->items[i].open; /* somebody was faster: read again */
     TRY(status);
     *done = all_done(s);
     if (*done)

@@ -16,6 +16,10 @@
  *   lost writes (failover, restart without all of its log). A server's state is a prefix of its
  *   stream, so what a surviving marker covers has survived too, and reading the log again from the
  *   least marker makes up for all that was lost.
+ * - Where the plan sums over items (shares.h), a bucket's part of a micro-batch is written as a
+ *   whole, with its marker, or not at all. All of a bucket is then at its markers, and what the
+ *   header of any of its entities says holds for all of them; so the headers of sums take over what
+ *   those of the other entities say, whose past may have come into the sum with an item.
  * - A header keeps its entries for 10 s after they stopped being needed, so that a reader can say
  *   exactly which events a record has seen. */
 #pragma once
@@ -50,8 +54,10 @@ struct feat_redis_item {
     int bucket;
     bool open;                       /* not yet as the batch leaves it */
     bool dirty;                      /* changed since it was read */
+    bool known;                      /* it was read, and no write has failed since */
     uint64_t touched;                /* by which of the batch's partitions; 63: or a later one */
     struct slice header;             /* as read; empty: it is new */
+    struct slice record;             /* as read */
     const struct feat_applied *seen; /* [n_seen] the header's entries */
     int n_seen;
     char *p; /* [n of cap] the record */
@@ -102,9 +108,9 @@ struct feat_store {
     uint32_t *index; /* [index_cap] 1 + item; 0: empty */
     uint32_t index_cap;
     struct feat_redis_bucket *buckets; /* [n_buckets] */
-    bool collecting;
-    uint64_t epoch;             /* of the client, when the open items were read */
-    uint64_t made[FEAT_SCOPES]; /* entities, not yet counted in Redis */
+    bool collecting, more;             /* more: wanted while changes were made, but not read */
+    uint64_t epoch;                    /* of the client, when the open items were read */
+    uint64_t made[FEAT_SCOPES];        /* entities, not yet counted in Redis */
     /* what was applied everywhere, 10 to 20 s ago and since; for dropping header entries */
     struct feat_applied *old, *newer;
     int n_old, n_newer;
@@ -122,7 +128,6 @@ struct feat_store {
 /* ---- store_redis.c ---- */
 
 extern const char feat_redis_script[];
-int feat_redis_bucket_of(const struct feat_store *s, enum feat_scope scope, uint64_t key);
 /* Both into `out` [FEAT_REDIS_KEY_BYTES]. */
 struct slice feat_redis_entity_key(const struct feat_store *s, enum feat_scope scope, uint64_t key,
                                    int bucket, char *out);
@@ -158,6 +163,7 @@ void feat_redis_batch_begin(struct feat_store *s, const struct feat_applied *to,
 bool feat_redis_admit(struct feat_store *s, enum feat_scope scope, uint64_t key,
                       struct ev_source source);
 enum status feat_redis_load(struct feat_store *s);
+bool feat_redis_more(struct feat_store *s);
 enum status feat_redis_commit(struct feat_store *s, bool *done);
 enum status feat_redis_verify(struct feat_store *s);
 /* Takes what a marker is. ABORTED: it is lower than it was. */

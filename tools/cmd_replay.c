@@ -131,6 +131,7 @@ static enum status compare(const struct verb_call *call, const struct options *o
                                  .log = *o->requests ? o->requests : NULL,
                                  .source = &source,
                                  .state = *o->state ? o->state : NULL,
+                                 .buckets = (int)c->state.store.buckets,
                                  .quiet = call->quiet};
     if (!how.log && *c->log.requests_topic)
         how.topic = c->log.requests_topic;

@@ -104,15 +104,7 @@ static const char *rate_scope(struct metarank_call c) {
         return arena_printf(c.m->a, "[item, context.%.*s]", SLICE_ARG(s.name));
     if (!slice_is(s.of, "item"))
         return plain_scope(c, "item");
-    if (!c.m->shared)
-        return arena_printf(c.m->a, "item.%.*s", SLICE_ARG(s.name));
-    metarank_left_out(c.m, c.f,
-                      "a scope item.FIELD sums over items, which Redis' many writers cannot keep",
-                      arena_printf(c.m->a,
-                                   "state.store: memory; or send %.*s with rankings' items and "
-                                   "interactions, and scope: event.%.*s",
-                                   SLICE_ARG(s.name), SLICE_ARG(s.name)));
-    return NULL;
+    return arena_printf(c.m->a, "item.%.*s", SLICE_ARG(s.name));
 }
 
 /* Metarank's impressions are those of items at or above the last click. */

@@ -248,7 +248,7 @@ static enum status begin_pass(struct replay *r) {
         TRY(feat_state_load(r->o->plan, r->o->state, &r->state));
     else
         r->state = feat_state_new(r->o->plan);
-    r->past = feat_past_new(r->o->plan, r->state);
+    r->past = feat_past_new(r->o->plan, r->state, r->o->buckets);
     for (int i = 0; i < r->tape.n_tracks; i++)
         r->tape.tracks[i].next = 0;
     r->result.passes++;

@@ -12,6 +12,7 @@ struct replay_options {
     const char *topic;                  /* its topic, by source->kafka */
     const struct stream_source *source; /* of the events; all are held in memory */
     const char *state;                  /* a snapshot to start from; NULL: nothing known */
+    int buckets;                        /* state.redis_buckets */
     int quiet;
 };
 struct replay_result {

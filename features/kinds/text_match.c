@@ -6,6 +6,7 @@
 #include "features/claim.h"
 #include "features/codec.h"
 #include "features/places.h"
+#include "features/shares.h"
 #include "features/state_parts.h"
 #include "features/text.h"
 #include <math.h>
@@ -87,7 +88,7 @@ static void weigh(const struct feat *f, struct feat_read *r, struct weights *w) 
     for (int i = 0; i < w->n; i++)
         keys[i] = feat_place_value_key(pl, r->tenant_hash, 1 + (uint64_t)w->terms[i]);
     keys[w->n] = feat_place_value_key(pl, r->tenant_hash, 0);
-    feat_state_records(r->state, r->arena, FEAT_SCOPE_VALUE, keys, w->n + 1, records);
+    feat_state_sums(r->state, r->arena, keys, w->n + 1, records);
     double all, length, with, unused;
     read_counts(f, records[w->n], &all, &length);
     w->mean_length = all > 0 ? length / all : 0;

@@ -29,6 +29,7 @@ features:
   - {{name: clicks, kind: count, scope: item, on: click}}
   - {{name: lately, kind: window_count, scope: item, on: click, bucket: 1h, windows: [6h, 1d]}}
   - {{name: click_rate, kind: rate, scope: item, top: click, bottom: impression, prior_weight: 20}}
+  - {{name: genre_rate, kind: rate, scope: item.genres, top: click, bottom: impression, prior_weight: 20}}
   - {{name: active, kind: count, scope: user, on: any}}
   - {{name: clicked, kind: last_n, on: click, n: 30}}
   - {{name: since, kind: time_since, scope: user, on: click}}

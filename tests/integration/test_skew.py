@@ -18,7 +18,11 @@ from kafka import Kafka
 from process import Child
 from redis import Redis, RedisCluster
 
-CONFIG = os.path.join(moerank.ROOT, "docs", "examples", "synthetic.yaml")
+EXAMPLE = os.path.join(moerank.ROOT, "docs", "examples", "synthetic.yaml")
+SUMS = """\
+features:
+  - {name: genre_rate, kind: rate, scope: item.genres, top: click, bottom: impression, prior_weight: 20}
+"""
 EVENTS, USERS, ITEMS, RATE = 20_000, 200, 300, 3_000
 START_US = 1767225600000000  # where the generated stream begins; it covers seven days
 ITEM_IDS = [f"i{n}" for n in range(1, ITEMS + 1)]
@@ -36,9 +40,12 @@ class SkewTest(unittest.TestCase):
         cls.addClassCleanup(shutil.rmtree, cls.folder, ignore_errors=True)
         cls.events = os.path.join(cls.folder, "events.jsonl")
         cls.model = os.path.join(cls.folder, "model.safetensors")
+        cls.config = os.path.join(cls.folder, "config.yaml")
+        with open(EXAMPLE, encoding="utf-8") as f, open(cls.config, "w", encoding="utf-8") as out:
+            out.write(f.read().replace("features:\n", SUMS, 1))
         moerank.run("generate", "--events", EVENTS, "--users", USERS, "--items", ITEMS, "--late",
                     "0.02", "--late-by", "2h", "--malformed", "0.002", "--to", cls.events, "--quiet")
-        moerank.run("train", "--config", CONFIG, "--events", cls.events, "--model", cls.model,
+        moerank.run("train", "--config", cls.config, "--events", cls.events, "--model", cls.model,
                     "--set", "train.epochs=1", "--quiet")
 
     def path(self, name):
@@ -64,14 +71,14 @@ class SkewTest(unittest.TestCase):
         sets = self.sets(name, *more)
         self.kafka.create_topic(name)
         self.kafka.create_topic(name + "-served", partitions=2)
-        server = moerank.Server(CONFIG, tempfile.mkdtemp(dir=self.folder), *sets, "kafka.group=" + name)
+        server = moerank.Server(self.config, tempfile.mkdtemp(dir=self.folder), *sets, "kafka.group=" + name)
         self.addCleanup(server.close)
         server.start()
-        others = [self.child(f"{name}-ingest{i}", "ingest", "--config", CONFIG, *self.words(sets), "--quiet")
+        others = [self.child(f"{name}-ingest{i}", "ingest", "--config", self.config, *self.words(sets), "--quiet")
                   for i in range(ingesters)]
         for c in others:
             c.wait_until(lambda c=c: "partitions assigned" in c.tail(), 60)
-        sender = moerank.Stream(self.events, self.path(name + "-send"), RATE, "--config", CONFIG,
+        sender = moerank.Stream(self.events, self.path(name + "-send"), RATE, "--config", self.config,
                                 *self.words(sets))
         self.addCleanup(sender.stop, 9)
         failed, calls = [], [0] * 3
@@ -107,7 +114,7 @@ class SkewTest(unittest.TestCase):
         return sets, sum(calls)
 
     def check(self, sets, *words):
-        return moerank.run_json("replay", "--config", CONFIG, *self.words(sets), "--check-skew", *words)
+        return moerank.run_json("replay", "--config", self.config, *self.words(sets), "--check-skew", *words)
 
     def expect_equal(self, result, calls):
         rows = result["rows"]
@@ -153,7 +160,7 @@ class SkewTest(unittest.TestCase):
             g.write(f.read().replace('"user":"u7"', '"user":"u8"'))
         self.kafka.create_topic("others")
         other = [*sets, "kafka.topic=others"]
-        moerank.run("send", "--config", CONFIG, *self.words(other), "--file", self.path("others"), "--quiet")
+        moerank.run("send", "--config", self.config, *self.words(other), "--file", self.path("others"), "--quiet")
         with self.assertRaisesRegex(RuntimeError, "requests differ|the events end|they end before"):
             self.check(other)
 
@@ -169,7 +176,7 @@ class SkewTest(unittest.TestCase):
             for time_us, request, user, item in clicks:
                 f.write(json.dumps({"id": "c" + request, "event_time_us": time_us, "interaction": {
                     "user": user, "item": item, "type": "click", "ranking": request}}) + "\n")
-        result = moerank.run_json("train", "--config", CONFIG, *self.words(sets), "--served",
+        result = moerank.run_json("train", "--config", self.config, *self.words(sets), "--served",
                                   self.path(log) if log else "topic", "--events", self.path("clicks"),
                                   "--model", self.path("from-log"), "--set", "train.epochs=1",
                                   "--set", "examples.cascade=false")

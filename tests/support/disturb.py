@@ -36,6 +36,7 @@ features:
   - {{name: lately, kind: window_count, scope: item, on: click, bucket: 1h, windows: [6h, 1d]}}
   - {{name: fading, kind: decayed_count, scope: item, on: click, half_life: 12h}}
   - {{name: click_rate, kind: rate, scope: item, top: click, bottom: impression, prior_weight: 20}}
+  - {{name: genre_rate, kind: rate, scope: item.genres, top: click, bottom: impression, prior_weight: 20}}
   - {{name: shown, kind: count, scope: global, on: impression}}
   - {{name: active, kind: count, scope: user, on: any}}
   - {{name: clicked, kind: last_n, on: click, n: 30}}

@@ -4,6 +4,7 @@
 #include "base/rng.h"
 #include "features/keys.h"
 #include "features/past.h"
+#include "features/shares.h"
 #include "features/state_parts.h"
 #include "tests/unit/features_make.h"
 
@@ -18,7 +19,15 @@ static const char plan_text[] =
     "  - {name: all, kind: count, scope: global, on: any}\n"
     "  - {name: both, kind: count, scope: [user, event.kind], on: any}\n";
 
-enum { PARTITIONS = 3, EACH = 120, USERS = 6, ITEMS = 8, ROUNDS = 60 };
+static const char sums_text[] =
+    "lateness: 20s\n"
+    "features:\n"
+    "  - {name: clicks, kind: count, scope: item.kind, on: click}\n"
+    "  - {name: rate, kind: rate, scope: item.kind, top: click, bottom: any, prior_weight: 2}\n"
+    "  - {name: active, kind: decayed_count, scope: item.kind, on: any, half_life: 1m}\n"
+    "  - {name: seen, kind: last_n, on: any, n: 5}\n";
+
+enum { PARTITIONS = 3, EACH = 120, USERS = 6, ITEMS = 8, ROUNDS = 60, BUCKETS = 3, KINDS = 2 };
 
 static struct arena arena;
 static struct ev_event events[PARTITIONS][EACH];
@@ -92,7 +101,7 @@ static void one_round(const struct feat_plan *plan, struct rng *rng, int *differ
                 ahead[n++] = (struct feat_ahead){entity(i).scope, entity(i).key, p, to[i][p]};
         }
     struct feat_state *base = state_at(plan, at), *untouched = state_at(plan, at);
-    struct feat_past *past = feat_past_new(plan, base);
+    struct feat_past *past = feat_past_new(plan, base, 0);
     feat_past_begin(past, ahead, n);
     feed(past);
     for (int i = 0; i < ENTITIES; i++) {
@@ -124,4 +133,85 @@ static void test_records_ahead_have_just_what_they_had(void) {
     arena_deinit(&arena);
 }
 
-SUITE("features_past", TEST(test_records_ahead_have_just_what_they_had));
+/* ---- sums over items: a share knows the items of its bucket as they were when it was read ---- */
+
+static uint64_t kind_key(const struct feat_plan *plan, int kind) {
+    return feat_place_value_key(&plan->places[0], 0, feat_text_key(kinds[kind].value.string));
+}
+
+/* Some of the events give items another kind instead. */
+static void make_moves(struct rng *rng) {
+    for (int p = 0; p < PARTITIONS; p++)
+        for (int i = 0; i < EACH; i++)
+            if (rng_below(rng, 4) == 0) {
+                events[p][i].kind = EV_ITEM;
+                events[p][i].user = events[p][i].type = (struct slice){NULL, 0};
+            }
+}
+
+/* Of items in bucket b the events up to to[b], of each by itself. */
+static struct feat_state *state_by_bucket(const struct feat_plan *plan,
+                                          int64_t to[BUCKETS][PARTITIONS]) {
+    struct feat_state *s = feat_state_new(plan);
+    for (int p = 0; p < PARTITIONS; p++) {
+        struct feat_applied from = {p, -1, 0};
+        for (int i = 0; i < EACH; i++) {
+            uint64_t key = feat_item_key((struct slice){NULL, 0}, events[p][i].item);
+            if (feat_state_judge(plan, &from, &events[p][i]) == FEAT_APPLIED &&
+                i <= to[feat_bucket_of(FEAT_SCOPE_ITEM, key, BUCKETS)][p])
+                feat_state_apply_event(s, &events[p][i]);
+        }
+    }
+    return s;
+}
+
+static void one_round_of_sums(const struct feat_plan *plan, struct rng *rng, int *differ) {
+    int64_t at[PARTITIONS], to[KINDS][BUCKETS][PARTITIONS];
+    struct feat_ahead ahead[KINDS * BUCKETS * PARTITIONS];
+    int n = 0;
+    for (int p = 0; p < PARTITIONS; p++)
+        at[p] = (int64_t)rng_below(rng, EACH - 20) - 1;
+    for (int k = 0; k < KINDS; k++)
+        for (int b = 0; b < BUCKETS; b++)
+            for (int p = 0; p < PARTITIONS; p++) {
+                bool more = rng_below(rng, 3) == 0;
+                to[k][b][p] = at[p] + (more ? 1 + (int64_t)rng_below(rng, 20) : 0);
+                if (more)
+                    ahead[n++] = (struct feat_ahead){FEAT_SCOPE_VALUE,
+                                                     feat_share_key(kind_key(plan, k), b, BUCKETS),
+                                                     p, to[k][b][p]};
+            }
+    struct feat_state *base = state_at(plan, at);
+    struct feat_past *past = feat_past_new(plan, base, BUCKETS);
+    for (int again = 0; again < 2; again++) {
+        feat_past_begin(past, ahead, n);
+        feed(past);
+        for (int k = 0; k < KINDS; k++) {
+            const struct feat_entity value = {FEAT_SCOPE_VALUE, kind_key(plan, k)};
+            struct feat_state *expected = state_by_bucket(plan, to[k]);
+            CU_ASSERT_TRUE(same(feat_past_state(past), expected, value));
+            *differ += !same(expected, base, value);
+            feat_state_free(expected);
+        }
+    }
+    feat_past_free(past);
+    feat_state_free(base);
+}
+
+static void test_shares_ahead_have_just_what_they_had(void) {
+    struct rng rng;
+    int differ = 0;
+    rng_init(&rng, 11);
+    arena_init(&arena, 0);
+    make_events(&rng);
+    make_moves(&rng);
+    struct feat_plan *plan = plan_of(sums_text);
+    for (int i = 0; i < ROUNDS; i++)
+        one_round_of_sums(plan, &rng, &differ);
+    CU_ASSERT_TRUE(differ > ROUNDS);
+    feat_plan_free(plan);
+    arena_deinit(&arena);
+}
+
+SUITE("features_past", TEST(test_records_ahead_have_just_what_they_had),
+      TEST(test_shares_ahead_have_just_what_they_had))

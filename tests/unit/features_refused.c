@@ -15,24 +15,6 @@ static void check(const char *text, const char *message) {
     feat_plan_free(p);
 }
 
-static void test_sums_over_items_are_refused_by_name(void) {
-    check("features:\n"
-          "  - {name: all, kind: count, scope: item, on: any}\n"
-          "  - {name: by_genre, kind: count, scope: item.genre, on: any}\n",
-          "feature 'by_genre' (line 3) sums over items by item.genre");
-    check("features:\n"
-          "  - {name: by_genre, kind: count, scope: item.genre, on: any}\n",
-          "scope: event.FIELD");
-    check(
-        "features:\n"
-        "  - {name: text, kind: text_match, query: context.q, source: item.title, method: bm25}\n",
-        "feature 'text' (line 2)");
-    check(
-        "features:\n"
-        "  - {name: text, kind: text_match, query: context.q, source: item.title, method: bm25}\n",
-        "method: term or ngram");
-}
-
 static void test_joins_are_refused_by_name(void) {
     static const char text[] =
         "features:\n"
@@ -42,5 +24,4 @@ static void test_joins_are_refused_by_name(void) {
     check(text, "take store: memory, or leave out cascade and attribution");
 }
 
-SUITE("features_refused", TEST(test_sums_over_items_are_refused_by_name),
-      TEST(test_joins_are_refused_by_name))
+SUITE("features_refused", TEST(test_joins_are_refused_by_name))

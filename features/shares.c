@@ -1,0 +1,105 @@
+/* shares.c: keys of sums over items and of their shares, and adding them up. Writing is in
+ * places.c, which knows nothing of shares but their keys. */
+#include "features/shares.h"
+#include "base/hash.h"
+#include "features/keys.h"
+#include "features/state_parts.h"
+
+#define SUM_MASK ((1ull << 52) - 1)
+
+/* Keys of values are mixed already; those of shares must lie where they say. */
+int feat_bucket_of(enum feat_scope scope, uint64_t key, int n_buckets) {
+    uint64_t mixed = scope == FEAT_SCOPE_VALUE ? key : hash_mix(key, scope);
+    return (int)((mixed >> 32) * (uint64_t)n_buckets >> 32);
+}
+
+uint64_t feat_sum_key(uint64_t hash) {
+    uint64_t plain = hash & SUM_MASK;
+    return feat_key_spread(plain == 0 ? 1 : plain);
+}
+
+/* The least upper half of a key in the bucket. A bucket has 2^20 of them or more. */
+static uint64_t first_of(int bucket, int n_buckets) {
+    return (((uint64_t)bucket << 32) + (uint64_t)n_buckets - 1) / (uint64_t)n_buckets;
+}
+
+uint64_t feat_share_key(uint64_t whole, int bucket, int n_buckets) {
+    return feat_key_plain(whole) + (first_of(bucket, n_buckets) << 32);
+}
+
+uint64_t feat_share_whole(uint64_t share, int n_buckets) {
+    int bucket = feat_bucket_of(FEAT_SCOPE_VALUE, share, n_buckets);
+    return feat_key_spread(share - (first_of(bucket, n_buckets) << 32));
+}
+
+bool feat_record_is_sum(const struct feat_state *s, const struct feat_record *r) {
+    for (int i = 1; i < r->n_cells; i++)
+        if (r->cells[i].n > 0)
+            return s->plan->places[s->cells[FEAT_SCOPE_VALUE][i]->place].sums;
+    return false;
+}
+
+static const struct feat_record *cells_of(const struct feat_state *s, struct arena *a,
+                                          struct slice bytes) {
+    size_t n = feat_record_view_bytes(s->plan, FEAT_SCOPE_VALUE);
+    return bytes.n == 0 ? NULL
+                        : feat_record_cells(s->plan, FEAT_SCOPE_VALUE, bytes, arena_alloc(a, n));
+}
+
+void feat_sum_add(const struct feat_state *s, struct arena *a, uint64_t key, struct slice record,
+                  struct slice other, int sign, struct buf *out) {
+    const struct slice nothing = {NULL, 0};
+    const struct feat_record *x = cells_of(s, a, record), *y = cells_of(s, a, other);
+    struct buf sum = {0};
+    int empty = 0;
+    feat_record_put_head(out, FEAT_SCOPE_VALUE, key, 0, nothing, nothing);
+    for (int i = 0; i < s->plan->n_cells[FEAT_SCOPE_VALUE]; i++) {
+        const struct feat *f = s->cells[FEAT_SCOPE_VALUE][i];
+        struct slice cell = feat_record_cell(x, i), more = feat_record_cell(y, i);
+        if (more.n > 0 && f != NULL && f->kind->merge != NULL) {
+            buf_clear(&sum);
+            f->kind->merge(f, cell, more, sign, &sum);
+            cell = buf_slice(&sum);
+        }
+        feat_record_put_cell(out, cell, &empty);
+    }
+    buf_deinit(&sum);
+}
+
+/* One value's shares, added up; NULL: it has none. */
+static const struct feat_record *add_up(const struct feat_state *s, struct arena *a, uint64_t key,
+                                        const struct feat_found *shares, int n) {
+    struct slice sum = {NULL, 0};
+    struct buf made = {0};
+    for (int i = 0; i < n; i++) {
+        if (shares[i].bytes.n == 0)
+            continue;
+        if (sum.n == 0) {
+            sum = shares[i].bytes;
+            continue;
+        }
+        buf_clear(&made);
+        feat_sum_add(s, a, key, sum, shares[i].bytes, 1, &made);
+        sum = arena_dup(a, buf_slice(&made));
+    }
+    buf_deinit(&made);
+    return cells_of(s, a, sum);
+}
+
+void feat_state_sums(struct feat_state *s, struct arena *a, const uint64_t *keys, int n,
+                     const struct feat_record **out) {
+    int n_shares = s->n_shares;
+    if (n_shares == 0) {
+        feat_state_records(s, a, FEAT_SCOPE_VALUE, keys, n, out);
+        return;
+    }
+    struct feat_entity *e = arena_alloc(a, (size_t)n * (size_t)n_shares * sizeof *e);
+    struct feat_found *found = arena_alloc(a, (size_t)n * (size_t)n_shares * sizeof *found);
+    for (int i = 0; i < n; i++)
+        for (int b = 0; b < n_shares; b++)
+            e[i * n_shares + b] =
+                (struct feat_entity){FEAT_SCOPE_VALUE, feat_share_key(keys[i], b, n_shares)};
+    s->ops->read(s->store, e, n * n_shares, found);
+    for (int i = 0; i < n; i++)
+        out[i] = add_up(s, a, keys[i], found + i * n_shares, n_shares);
+}

@@ -1,0 +1,188 @@
+/* What a reader of the Redis store says it has seen is what it has seen. Two writers take turns;
+ * now and then what is said to be applied everywhere is put back by some batches, as a reader finds
+ * it that comes while many are being written: then most records are ahead. The rows of such a
+ * reader, with sums over items whose fields change all the while, are made again from the events
+ * alone, the offsets and the list of records that were ahead, bit for bit. */
+#pragma GCC diagnostic ignored "-Wunused-function" /* the oracle is not needed here */
+#include "base/heap.h"
+#include "features/past.h"
+#include "tests/contract/features_expect.h"
+#include "tests/support/redis_server.h"
+
+enum { WORLDS = 3, BUCKETS = 5, BACK_MAX = 10, BATCH_MAX = 12, HISTORY_MAX = EVENTS };
+
+static struct redis_server server;
+
+static struct feat_state *opened(const struct feat_plan *p) {
+    static const char *address = server.address;
+    struct feat_store_conf c = {.kind = FEAT_STORE_REDIS,
+                                .redis = {.addresses = {&address, 1},
+                                          .master = "",
+                                          .user = "",
+                                          .password = "",
+                                          .timeout_us = 20000000},
+                                .prefix = "r:",
+                                .buckets = BUCKETS};
+    struct feat_state *s = NULL;
+    CHECK_OK(feat_state_open(p, &c, &s));
+    CU_ASSERT_PTR_NOT_NULL_FATAL(s);
+    return s;
+}
+
+static struct feat_plan *plan_of_all(void) {
+    struct arena a;
+    struct node *map = NULL;
+    struct feat_plan *p = NULL;
+    arena_init(&a, 0);
+    const char *text = arena_printf(&a, "%s%s", plan_head, plan_more);
+    CHECK_OK(node_parse_yaml(&a, slice_of(text), "plan.yaml", &map));
+    CHECK_OK(feat_plan_parse(map, "plan.yaml", &p));
+    arena_deinit(&a);
+    return p;
+}
+
+/* How far the partitions are, by number of events. */
+struct progress_of {
+    int n[PARTITIONS];
+};
+
+static const struct ev_event *event_at(const struct world *w, int partition, int i) {
+    return &w->events[partition * PER_PARTITION + i];
+}
+
+/* What readers are told is applied everywhere. */
+static void tell(const struct world *w, struct progress_of at) {
+    char line[128], reply[64];
+    for (int p = 0; p < PARTITIONS; p++) {
+        int64_t clock_us = 0;
+        for (int i = 0; i < at.n[p]; i++) {
+            const struct ev_event *e = event_at(w, p, i);
+            clock_us = e->event_time_us > clock_us ? e->event_time_us : clock_us;
+        }
+        if (at.n[p] == 0)
+            snprintf(line, sizeof line, "HDEL r:applied %d", p * 7);
+        else
+            snprintf(line, sizeof line, "HSET r:applied %d \"%lld %lld\"", p * 7,
+                     (long long)event_at(w, p, at.n[p] - 1)->source.offset, (long long)clock_us);
+        CU_ASSERT_TRUE(redis_server_say(&server, line, reply, sizeof reply) && reply[0] == ':');
+    }
+}
+
+static struct feat_request question(struct world *w, struct rng *rng, struct slice *items) {
+    struct feat_request r = {.items = items, .n_items = 12};
+    if (rng_below(rng, 3) == 0)
+        r.tenant = SLICE_LIT("other");
+    r.user = name_of(w, "u", rng_below(rng, 8));
+    r.session = name_of(w, "s", rng_below(rng, 6));
+    for (int i = 0; i < r.n_items; i++)
+        items[i] = name_of(w, "i", rng_below(rng, 15));
+    return r;
+}
+
+/* The rows again, in memory, of what `applied` and `ahead` say. */
+static void make_again(const struct world *w, const struct feat_plan *p, struct arena *a,
+                       const struct feat_request *q, const struct feat_applied *applied, int n,
+                       const struct feat_ahead *ahead, int n_ahead, struct feat_rows *out) {
+    struct feat_state *base = feat_state_new(p);
+    const struct feat_applied *wanted;
+    for (int i = 0; i < n; i++)
+        for (int k = 0; k < PER_PARTITION; k++)
+            if (event_at(w, applied[i].partition / 7, k)->source.offset <= applied[i].offset)
+                feat_state_apply(base, event_at(w, applied[i].partition / 7, k), 1, NULL);
+    struct feat_past *past = feat_past_new(p, base, BUCKETS);
+    feat_past_begin(past, ahead, n_ahead);
+    int n_wanted = feat_past_wanted(past, a, &wanted);
+    for (int i = 0; i < n_wanted; i++)
+        for (int k = 0; k < PER_PARTITION; k++)
+            if (event_at(w, wanted[i].partition / 7, k)->source.offset <= wanted[i].offset)
+                feat_past_event(past, event_at(w, wanted[i].partition / 7, k));
+    struct feat_state *s = feat_past_state(past);
+    feat_state_read_begin(s);
+    feat_state_extract(s, a, q, w->newest_us, out);
+    CHECK_OK(feat_state_read_end(s));
+    feat_past_free(past);
+    feat_state_free(base);
+}
+
+static bool same_rows(const struct feat_plan *p, const struct feat_rows *x,
+                      const struct feat_rows *y) {
+    size_t n = (size_t)x->n_rows;
+    return x->n_rows == y->n_rows && x->user_epoch == y->user_epoch &&
+           memcmp(x->query, y->query, (size_t)p->query_columns * sizeof(float)) == 0 &&
+           memcmp(x->cand, y->cand, n * (size_t)p->cand_columns * sizeof(float)) == 0 &&
+           memcmp(x->cand_ids, y->cand_ids, n * (size_t)p->cand_slots * sizeof(uint32_t)) == 0;
+}
+
+/* One read, and the same from the events. *shares: how many shares of sums were ahead. */
+static bool read_again(struct world *w, const struct feat_plan *p, struct feat_state *s,
+                       struct rng *rng, int *shares) {
+    struct arena a;
+    struct slice items[12];
+    struct feat_rows rows, again;
+    const struct feat_applied *applied;
+    const struct feat_ahead *ahead;
+    arena_init(&a, 0);
+    struct feat_request q = question(w, rng, items);
+    feat_state_read_begin(s);
+    feat_state_extract(s, &a, &q, w->newest_us, &rows);
+    int n = feat_state_applied(s, &a, &applied), n_ahead = feat_state_ahead(s, &a, &ahead);
+    CHECK_OK(feat_state_read_end(s));
+    make_again(w, p, &a, &q, applied, n, ahead, n_ahead, &again);
+    for (int i = 0; i < n_ahead; i++)
+        *shares += ahead[i].scope == FEAT_SCOPE_VALUE;
+    bool same = same_rows(p, &rows, &again);
+    arena_deinit(&a);
+    return same;
+}
+
+/* The next events of a writer's partitions: those with the parity of its number. */
+static void write_some(const struct world *w, struct feat_state *s, struct rng *rng, int writer,
+                       struct progress_of *at) {
+    struct ev_event batch[BATCH_MAX];
+    int n = 0, most = 1 + (int)rng_below(rng, BATCH_MAX);
+    for (int tries = 0; n < most && tries < 50; tries++) {
+        int p = writer + 2 * (int)rng_below(rng, PARTITIONS / 2);
+        if (at->n[p] < PER_PARTITION)
+            batch[n++] = *event_at(w, p, at->n[p]++);
+    }
+    CHECK_OK(feat_state_apply(s, batch, n, NULL));
+}
+
+static void one_world(const struct feat_plan *p, uint64_t seed, int *shares, int *differ) {
+    static struct progress_of history[HISTORY_MAX];
+    struct world *w = HEAP_NEW(struct world);
+    struct rng rng;
+    struct progress_of at = {{0}};
+    int n = 0;
+    rng_init(&rng, seed);
+    world_init(w, seed);
+    server = (struct redis_server){.keep = NULL};
+    redis_server_start(&server);
+    struct feat_state *writers[2] = {opened(p), opened(p)}, *reader = opened(p);
+    while (n < HISTORY_MAX && n < 2 * EVENTS / BATCH_MAX) {
+        history[n++] = at;
+        write_some(w, writers[n % 2], &rng, n % 2, &at);
+        int back = (int)rng_below(&rng, BACK_MAX);
+        tell(w, history[n > back ? n - 1 - back : 0]);
+        *differ += !read_again(w, p, reader, &rng, shares);
+        tell(w, at);
+    }
+    feat_state_free(writers[0]);
+    feat_state_free(writers[1]);
+    feat_state_free(reader);
+    redis_server_remove(&server);
+    world_deinit(w);
+    heap_free(w);
+}
+
+static void test_what_was_read_is_what_is_said(void) {
+    struct feat_plan *p = plan_of_all();
+    int shares = 0, differ = 0;
+    for (uint64_t seed = 1; seed <= WORLDS; seed++)
+        one_world(p, seed, &shares, &differ);
+    CU_ASSERT_EQUAL(differ, 0);
+    CU_ASSERT_TRUE(shares > 1000);
+    feat_plan_free(p);
+}
+
+SUITE("features_reads", TEST(test_what_was_read_is_what_is_said))
