@@ -50,8 +50,11 @@ void feat_joins_free(struct feat_joins *w) {
 }
 
 void feat_joins_size(const struct feat_joins *w, struct feat_state_size *out) {
-    out->waiting = w == NULL ? 0 : (uint64_t)w->n;
-    out->unjoined = w == NULL ? 0 : w->unjoined;
+    if (w == NULL)
+        return;
+    out->waiting = (uint64_t)w->n;
+    out->unjoined = w->unjoined;
+    out->bytes += (uint64_t)w->cap * sizeof *w->heap;
 }
 
 /* ---- when to look ---- */

@@ -98,7 +98,8 @@ static struct ev_value field_value(struct maker *k, const struct feat_field *f) 
 }
 
 static void send(struct maker *k, struct feat_state *s, struct ev_event *e, int64_t time_us) {
-    e->id = SLICE_LIT("x");
+    if (e->id.n == 0)
+        e->id = SLICE_LIT("x");
     e->event_time_us = 1700000000000000 + time_us - time_us % 1000; /* milliseconds */
     e->source = (struct ev_source){0, k->offset += 3};
     feat_state_apply(s, e, 1, NULL);
@@ -122,14 +123,23 @@ static void facts(struct maker *k, struct feat_state *s, enum feat_scope scope, 
     }
 }
 
+static bool has_join(const struct feat_plan *p) {
+    bool any = false;
+    for (int i = 0; i < p->n_places; i++)
+        any |= p->places[i].join != NULL;
+    return any;
+}
+
 /* One visit: a list is shown, and an interaction of each type answers it, as long as `acts`. */
 static void visit(struct maker *k, struct feat_state *s, struct slice user, int64_t at_us,
                   int64_t slate, bool acts) {
     const struct fill *f = k->f;
-    char name[24], session[40];
+    char name[24], session[40], id[48], middle[24]; /* an item of the list, if anybody asks */
+    struct slice answered = {middle, 0};
     memcpy(name, user.p, user.n);
     struct slice who = {name, user.n};
     snprintf(session, sizeof session, "%.*s-%lld", SLICE_ARG(who), (long long)(at_us / 1800000000));
+    snprintf(id, sizeof id, "%.*s-r%lld", SLICE_ARG(who), (long long)at_us);
     struct ev_field carried[FIELDS_MAX];
     for (int turn = 0; turn <= (acts ? k->n_matches : 0); turn++) {
         struct ev_event e = {.kind = turn == 0 ? EV_RANKING : EV_INTERACTION,
@@ -146,12 +156,19 @@ static void visit(struct maker *k, struct feat_state *s, struct slice user, int6
         for (int64_t i = 0; i < slate; i++)
             shown[i].item = word(k, "i", (uint32_t)f->items);
         if (turn == 0) {
+            e.id = slice_of(id);
             e.shown = shown;
             e.n_shown = (int)slate;
             if (slate == 0)
                 continue;
+            if (has_join(f->plan))
+                answered.n = (size_t)snprintf(middle, sizeof middle, "%.*s",
+                                              SLICE_ARG(shown[slate / 2].item));
         } else {
+            e.ranking = slice_of(id);
             e.item = word(k, "i", (uint32_t)f->items);
+            if (answered.n > 0)
+                e.item = answered;
             e.type = k->matches[turn - 1].is_any ? SLICE_LIT("event") : k->matches[turn - 1].type;
         }
         send(k, s, &e, at_us + turn * 7000000);
