@@ -22,6 +22,8 @@ static uint64_t letter(char c) {
     return at == NULL ? 0 : 53 + (uint64_t)(at - signs);
 }
 
+static bool is_digit(char c) { return (unsigned char)(c - '0') < 10; }
+
 /* Six bits a letter from the top, six of 0, and the number in what is left: 57 bits of it without
  * letters, 27 after five. A number is written in one way only, so different names are different
  * bits. False: a name of another sort, or too long. */
@@ -29,9 +31,10 @@ static bool pack(struct slice name, uint64_t *out) {
     uint64_t bits = FEAT_KEY_PACKED, number = 0, code;
     int room = 63;
     size_t at = 0;
-    for (; at < name.n && (code = letter(name.p[at])) != 0; at++) {
+    for (; at < name.n && !is_digit(name.p[at]); at++) {
         room -= LETTER_BITS;
-        if (room <= LETTER_BITS)
+        code = letter(name.p[at]);
+        if (code == 0 || room <= LETTER_BITS)
             return false;
         bits |= code << room;
     }
@@ -40,7 +43,7 @@ static bool pack(struct slice name, uint64_t *out) {
     if (digits == 0 || digits > DIGITS_MAX || (name.p[at] == '0' && digits > 1))
         return false;
     for (; at < name.n; at++) {
-        if (name.p[at] < '0' || name.p[at] > '9')
+        if (!is_digit(name.p[at]))
             return false;
         number = number * 10 + (uint64_t)(name.p[at] - '0');
     }
