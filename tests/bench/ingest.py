@@ -7,6 +7,9 @@ program's threads, decoding of JSON included; Redis' own CPU is not ours and sta
 And that an event costs the same whatever is known: events after those of items and users, less what
 those alone cost, with 1,000 users and with --many, in turns. (Nothing waits in the state: impressions
 and interactions are counted when they come, and joined where they are read.)
+
+--parts kafka: the same stream through a real Kafka on the same machine, and which threads of the
+program compute meanwhile: what a thread that decodes beside the one that applies could be worth.
 """
 import argparse
 import json
@@ -20,6 +23,7 @@ here = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, here)
 sys.path.insert(0, os.path.join(here, "..", "support"))
 import bench_train
+from kafka import Kafka
 from redis import Redis
 
 CONFIG = os.path.join(here, "ingest.yaml")
@@ -75,6 +79,48 @@ def measure_rates(o, stream, rows):
     rows.append(bench_train.row("events per core of redis-server", server, "events/s"))
 
 
+def thread_seconds(pid):
+    """CPU seconds by thread: (id, name) -> s."""
+    out = {}
+    for task in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{task}/comm", encoding="utf-8") as f:
+            name = f.read().strip()
+        with open(f"/proc/{pid}/task/{task}/schedstat", encoding="ascii") as f:
+            out[task, name] = int(f.read().split()[0]) * 1e-9
+    return out
+
+
+def measure_kafka(o, stream, rows):
+    """From the topic's beginning to its end. The first thread polls, decodes and applies."""
+    seen = {"all": [], "own": [], "library": []}
+    with Kafka(partitions=4) as kafka:
+        kafka.create_topic("bench")
+        sets = ["--set", f"kafka.brokers={kafka.bootstrap}", "--set", "kafka.topic=bench"]
+        run(o.program, "send", "--config", CONFIG, "--file", stream, *sets)
+        for k in range(o.runs):
+            with tempfile.TemporaryFile("w+") as out:
+                child = subprocess.Popen([o.program, "ingest", "--config", CONFIG, *sets, "--set", f"kafka.group=bench{k}",
+                                          "--set", "state.snapshot=", "--until-end", "--json", "--quiet"],
+                                         stdout=out, stderr=subprocess.DEVNULL)
+                cpu = {}
+                while child.poll() is None:
+                    try:
+                        cpu.update(thread_seconds(child.pid))
+                    except (FileNotFoundError, ProcessLookupError):
+                        pass  # a thread that has ended meanwhile
+                    time.sleep(0.01)
+                out.seek(0)
+                result = json.load(out)
+            assert result["received"] == o.events, result
+            own = next(s for (task, _), s in cpu.items() if task == str(child.pid))
+            seen["all"].append(result["events_per_s"])
+            seen["own"].append(100 * own / result["seconds"])
+            seen["library"].append(100 * sum(s for (_, name), s in cpu.items() if name.startswith("rdk:")) / result["seconds"])
+    rows.append(bench_train.row("from Kafka on the same cores", seen["all"], "events/s"))
+    rows.append(bench_train.row("of that time its thread computes", seen["own"], "%"))
+    rows.append(bench_train.row("of that time librdkafka computes", seen["library"], "%"))
+
+
 def measure_bytes(o, stream, rows):
     """Of all that the stream left in memory, tables and pages included."""
     size, _ = run(o.program, "size", "--config", CONFIG, "--events", stream, "--users", o.users, "--items", o.items)
@@ -112,7 +158,7 @@ def main():
     p.add_argument("--slate", type=int, default=10)
     p.add_argument("--many", type=int, default=1000000, help="users of the larger state")
     p.add_argument("--runs", type=int, default=3)
-    p.add_argument("--parts", default="rates,bytes,growth")
+    p.add_argument("--parts", default="rates,bytes,growth", help="also: kafka")
     o = p.parse_args()
     os.makedirs(o.folder, exist_ok=True)
     stream = generate(o.program, os.path.join(o.folder, f"stream-{o.events}-{o.users}-{o.slate}.jsonl"),
@@ -120,6 +166,8 @@ def main():
     rows = []
     if "rates" in o.parts:
         measure_rates(o, stream, rows)
+    if "kafka" in o.parts:
+        measure_kafka(o, stream, rows)
     if "bytes" in o.parts:
         measure_bytes(o, stream, rows)
     if "growth" in o.parts:
