@@ -49,11 +49,14 @@ static const struct conf_item table_items[] = {
 struct task_conf {
     const char *name;
     double weight;
+    int64_t after;
     struct moe_loss_conf loss;
 };
 static const struct conf_item task_items[] = {
     CONF_STRING(struct task_conf, name, "name", NULL, "name"),
     CONF_FLOAT(struct task_conf, weight, "weight", "1", 0, 1e6, NULL, "weight of the loss"),
+    CONF_INT(struct task_conf, after, "after", "0", 0, 64, "tasks",
+             "1 + the task before it; 0: none"),
     MOE_LOSS_ITEMS(struct task_conf, loss), CONF_END};
 struct inputs_conf {
     struct conf_strings query, cand;
@@ -117,7 +120,8 @@ static void put_meta(const struct moe_model *m, struct moe_st_writer *w) {
     json_begin(&j, &text);
     json_array(&j);
     for (int t = 0; t < m->n_tasks; t++) {
-        struct task_conf c = {m->tasks[t], (double)m->task_weight[t], m->task_loss[t]};
+        struct task_conf c = {m->tasks[t], (double)m->task_weight[t], m->task_loss[t].after,
+                              m->task_loss[t]};
         json_object(&j);
         conf_write_json(task_items, &c, &j);
         json_object_end(&j);
@@ -254,6 +258,7 @@ static enum status load_tasks(struct loading *l) {
                                  &l->arena)));
         l->tasks[l->n_tasks] = c.name;
         l->losses[l->n_tasks] = c.loss;
+        l->losses[l->n_tasks].after = c.after <= list->n ? (int)c.after : 0;
         l->weights[l->n_tasks++] = (float)c.weight;
     }
     return STATUS_OK;

@@ -5,7 +5,7 @@
 #define RK_TASKS_MAX 32
 
 struct rk_task_conf {
-    const char *name, *positive, *given;
+    const char *name, *positive, *given, *esmm;
     int space;
     double weight;
 };

@@ -29,6 +29,9 @@ const struct conf_item rk_task_items[] = {
                 "Sample space: only examples with such an interaction count; empty: all."),
     CONF_ENUM(struct rk_task_conf, space, "space", "observed", "observed|all",
               "all: sampled negatives count for this task, as label 0."),
+    CONF_STRING(struct rk_task_conf, esmm, "esmm", "",
+                "This task's event happens only after that task's (an order after a click): its "
+                "chance given that is learnt from all examples, by the product of both (ESMM)."),
     CONF_FLOAT(struct rk_task_conf, weight, "weight", "1", 0, 1e6, "", "Of its loss."),
     CONF_END};
 
@@ -39,8 +42,13 @@ static enum status read_task(const struct node *n, int index, const char *file, 
     TRY(conf_read(rk_task_items, n, place, NULL, &t, a));
     spec->name = t.name;
     spec->weight = t.weight;
+    spec->esmm = t.esmm;
     rule->space_all = t.space == 1;
     rule->has_given = t.given[0] != '\0';
+    if (*t.esmm && !rule->has_given)
+        return fail(STATUS_INVALID_ARGUMENT,
+                    "%s:%d: %s: esmm: '%s' needs given: the interaction that task '%s' is about",
+                    file, n->line, place.section, t.esmm, t.esmm);
     enum status status = feat_match_parse(a, slice_of(t.positive), &rule->positive);
     if (status == STATUS_OK && rule->has_given)
         status = feat_match_parse(a, slice_of(t.given), &rule->given);

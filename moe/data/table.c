@@ -74,6 +74,10 @@ const struct conf_item moe_table_task_items[] = {
     CONF_STRINGS(struct moe_table_task_conf, positive, "positive", "[]",
                  "cells that mean 1, all others 0; none: the cell is the label as a number"),
     CONF_FLOAT(struct moe_table_task_conf, weight, "weight", "1", 0, 1e6, NULL, "of its loss"),
+    CONF_STRING(
+        struct moe_table_task_conf, esmm, "esmm", "",
+        "bce: this task's event happens only after that task's (a conversion after a click): "
+        "its chance given that is learnt from all rows, by the product of both (ESMM)"),
     MOE_LOSS_ITEMS(struct moe_table_task_conf, loss),
     CONF_END};
 
@@ -207,10 +211,19 @@ static enum status read_task(struct moe_table *t, const struct node *n, int inde
         if (strcmp(t->specs[i].name, c.name) == 0)
             return fail(STATUS_INVALID_ARGUMENT, "%s:%d: tasks[%d] and tasks[%d] are both '%s'",
                         t->file, n->line, i, index, c.name);
-    t->specs[index] = (struct moe_task_spec){.name = c.name, .weight = c.weight, .loss = c.loss};
+    t->specs[index] =
+        (struct moe_task_spec){.name = c.name, .weight = c.weight, .loss = c.loss, .esmm = c.esmm};
     t->tasks[index] =
         (struct moe_table_task){.from = *c.column ? c.column : c.name, .positive = c.positive};
     return STATUS_OK;
+}
+
+/* Tasks after others, whose labels say something only where the first is positive. */
+static void relate_tasks(struct moe_table *t) {
+    for (int k = 0; k < t->n_tasks; k++)
+        for (int u = 0; u < t->n_tasks; u++)
+            if (u != k && strcmp(t->specs[k].esmm, t->specs[u].name) == 0)
+                t->tasks[k].after = 1 + u;
 }
 
 static enum status read_tasks(struct moe_table *t, const struct node *root) {
@@ -222,6 +235,7 @@ static enum status read_tasks(struct moe_table *t, const struct node *root) {
     t->specs = ARENA_ARRAY(&t->arena, struct moe_task_spec, list->n);
     for (const struct node *n = list->first; n; n = n->next)
         TRY(read_task(t, n, t->n_tasks++));
+    relate_tasks(t);
     return STATUS_OK;
 }
 

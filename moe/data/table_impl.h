@@ -49,7 +49,7 @@ struct moe_trees_conf {
     struct moe_boost_conf boost;
 };
 struct moe_table_task_conf {
-    const char *name, *column;
+    const char *name, *column, *esmm;
     struct conf_strings positive;
     double weight;
     struct moe_loss_conf loss;
@@ -87,6 +87,7 @@ struct moe_table_task {
     const char *from;
     int cell;
     struct conf_strings positive;
+    int after; /* 1 + the task whose event must happen first; 0: none */
 };
 
 struct moe_table {

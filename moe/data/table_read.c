@@ -209,6 +209,14 @@ static void keep_binned(struct reading *r) {
     }
 }
 
+/* A task after another has no label where the first did not happen. */
+static void mask_labels(struct reading *r) {
+    const struct moe_table_task *tasks = r->t->tasks;
+    for (int k = 0; k < r->t->n_tasks; k++)
+        if (tasks[k].after && !(r->labels[tasks[k].after - 1] > 0))
+            r->labels[k] = NAN;
+}
+
 static void keep_row(struct reading *r) {
     struct moe_table *t = r->t;
     size_t nc = (size_t)t->inputs.cand_columns, ns = (size_t)t->inputs.cand_slots;
@@ -235,6 +243,7 @@ static void keep_row(struct reading *r) {
         r->group_weight = heap_grow(r->group_weight, cap * sizeof(float));
     }
     at = (size_t)r->group_rows++;
+    mask_labels(r);
     memcpy(r->group_numbers + at * nc, r->numbers, nc * sizeof(float));
     memcpy(r->group_ids + at * ns, r->ids, ns * sizeof(uint32_t));
     memcpy(r->group_labels + at * nt, r->labels, nt * sizeof(float));

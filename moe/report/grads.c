@@ -49,9 +49,12 @@ static void differentiate(struct probe *p, int task) {
     struct rng rng;
     float scale[64] = {0};
     double known = 0;
-    for (int r = 0; r < p->x->n_rows; r++)
-        if (!isnan(p->x->labels[(size_t)r * (size_t)m->n_tasks + (size_t)task]))
+    const int after = m->task_loss[task].after;
+    for (int r = 0; r < p->x->n_rows; r++) {
+        const float *y = p->x->labels + (size_t)r * (size_t)m->n_tasks;
+        if (!isnan(after ? moe_loss_joint(y[after - 1], y[task]) : y[task]))
             known += (double)p->x->weight[r];
+    }
     scale[task] = known > 0 ? (float)(1 / known) : 0;
     rng_init(&rng, 1);
     struct moe_pass pass = {.training = true, .progress = 1, .rng = &rng, .batch = &p->batch};

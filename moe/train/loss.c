@@ -108,6 +108,46 @@ static double slates(int rows, size_t tasks, const float *z, const float *y, con
     return sum;
 }
 
+/* --- one after another
+ * ------------------------------------------------------------------------------------------- */
+
+float moe_loss_joint(float first, float then) { return first == 0 ? 0 : first * then; }
+
+static double log_sigmoid(double z) { return z < 0 ? z - log1p(exp(z)) : -log1p(exp(-z)); }
+
+/* log((1 - p) / p) of p = sigmoid(a) sigmoid(b): the log of e^-a + e^-b + e^-(a + b) */
+static double log_odds_against(double a, double b) {
+    double most = fmax(fmax(-a, -b), -a - b);
+    return most + log(exp(-a - most) + exp(-b - most) + exp(-a - b - most));
+}
+
+/* Cross-entropy of the product; the slopes by both logits are sigmoid(-z) ((1-y) p / (1-p) - y). */
+static double product(double a, double b, double y, double slope[2]) {
+    double log_p = log_sigmoid(a) + log_sigmoid(b), against = log_odds_against(a, b);
+    slope[0] = (1 - y) * exp(log_sigmoid(-a) - against) - y * exp(log_sigmoid(-a));
+    slope[1] = (1 - y) * exp(log_sigmoid(-b) - against) - y * exp(log_sigmoid(-b));
+    return -log_p - (1 - y) * against;
+}
+
+/* Task t after task u: adds to dz of both. */
+static double products(int rows, size_t tasks, size_t u, size_t t, const float *z, const float *y,
+                       const float *weight, float *dz, float scale) {
+    double sum = 0, slope[2];
+    for (size_t r = 0; r < (size_t)rows; r++) {
+        const size_t at = r * tasks;
+        const float joint = moe_loss_joint(y[at + u], y[at + t]);
+        if (isnan(joint))
+            continue;
+        const double w = weight ? (double)weight[r] : 1;
+        sum += w * product((double)z[at + u], (double)z[at + t], (double)joint, slope);
+        if (!dz)
+            continue;
+        dz[at + u] += (float)((double)scale * w * slope[0]);
+        dz[at + t] += (float)((double)scale * w * slope[1]);
+    }
+    return sum;
+}
+
 /* --- all
  * ------------------------------------------------------------------------------------------- */
 
@@ -139,9 +179,23 @@ double moe_loss_tasks(int rows, int tasks, const struct moe_loss_conf *loss, con
     for (size_t t = 0; t < T; t++) {
         const struct moe_loss_conf *c = loss ? &loss[t] : &plain;
         float *dz = dlogits ? dlogits + t : NULL;
+        if (c->after) { /* when all others are there to be added to */
+            for (size_t r = 0; dz && r < (size_t)rows; r++)
+                dz[r * T] = 0;
+            continue;
+        }
         double one = c->kind == MOE_LOSS_LISTWISE
                          ? slates(rows, T, logits + t, labels + t, weight, group, dz, scale[t])
                          : points(rows, T, c, logits + t, labels + t, weight, dz, scale[t]);
+        sum += (double)scale[t] * one;
+        if (each)
+            each[t] = one;
+    }
+    for (size_t t = 0; loss && t < T; t++) {
+        if (!loss[t].after)
+            continue;
+        double one = products(rows, T, (size_t)loss[t].after - 1, t, logits, labels, weight,
+                              dlogits, scale[t]);
         sum += (double)scale[t] * one;
         if (each)
             each[t] = one;

@@ -7,7 +7,14 @@
  *     huber      the same up to a difference of delta, linear beyond
  *     listwise   cross-entropy of a softmax over the rows of a group (slate) with the labels'
  * shares (ListNet, Cao et al., ICML 2007); a group of n rows weighs n pairwise   beside any of
- * them, within a user: loss_pairs.c */
+ * them, within a user: loss_pairs.c
+ *
+ * A bce task t `after` a task u (ESMM, Ma et al., SIGIR 2018): its logit is that of the chance of t
+ * given u, and what is learnt from is the chance of both, on all rows where u is known:
+ *
+ *     loss = cross-entropy of sigmoid(z_t) sigmoid(z_u) with the label y_t y_u (0 where y_u is 0)
+ *
+ * so rows without u teach it too, and the gradient goes to both logits. */
 #pragma once
 #include <stdint.h>
 
@@ -21,6 +28,7 @@ enum moe_loss_kind {
 struct moe_loss_conf {
     int kind; /* enum moe_loss_kind */
     double gamma, delta, smooth;
+    int after; /* bce: 1 + the task that must happen first (ESMM, below); 0: none */
 };
 #define MOE_LOSS_ITEMS(st, f)                                                                      \
     CONF_ENUM(st, f.kind, "loss", "bce", "bce|focal|mse|huber|listwise", "what is minimised"),     \
@@ -34,6 +42,8 @@ struct moe_loss_conf {
 static inline int moe_loss_is_probability(const struct moe_loss_conf *c) {
     return c->kind != MOE_LOSS_MSE && c->kind != MOE_LOSS_HUBER;
 }
+/* The label of both, of a task after another: NaN where it is not known. */
+float moe_loss_joint(float first, float then);
 /* The labels a loss can be given. */
 void moe_loss_labels(const struct moe_loss_conf *c, double *low, double *high);
 

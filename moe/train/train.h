@@ -34,6 +34,7 @@ struct moe_task_spec {
     const char *name;
     double weight;
     struct moe_loss_conf loss; /* zero: cross-entropy */
+    const char *esmm;          /* the task that must happen first; NULL or "": none */
 };
 enum status moe_train(const struct node *spec, const char *file, const struct moe_task_spec *tasks,
                       const struct moe_examples *examples, const struct moe_train_conf *conf,

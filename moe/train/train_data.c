@@ -81,6 +81,34 @@ static void fit(const struct moe_training *t, int side, unsigned kinds,
     heap_free(rows);
 }
 
+/* Tasks that come after others. */
+static enum status relate(const struct moe_task_spec *tasks, int n, const char *file,
+                          struct moe_loss_conf *loss) {
+    for (int i = 0; i < n; i++) {
+        const char *first = tasks[i].esmm;
+        int u = 0;
+        loss[i].after = 0;
+        if (!first || !*first)
+            continue;
+        while (u < n && strcmp(tasks[u].name, first) != 0)
+            u++;
+        if (u == n || u == i)
+            return fail(STATUS_INVALID_ARGUMENT, "%s: tasks: '%s': esmm: there is no %s task '%s'",
+                        file, tasks[i].name, u == i ? "other" : "such", first);
+        if (tasks[u].esmm && *tasks[u].esmm)
+            return fail(STATUS_INVALID_ARGUMENT,
+                        "%s: tasks: '%s': esmm: '%s' comes after '%s' itself; chains are not "
+                        "possible",
+                        file, tasks[i].name, first, tasks[u].esmm);
+        if (loss[i].kind != MOE_LOSS_BCE || loss[u].kind != MOE_LOSS_BCE || loss[i].smooth > 0)
+            return fail(STATUS_INVALID_ARGUMENT,
+                        "%s: tasks: '%s': esmm needs loss bce of both tasks, and smooth 0", file,
+                        tasks[i].name);
+        loss[i].after = 1 + u;
+    }
+    return STATUS_OK;
+}
+
 enum status moe_training_model(struct moe_training *t, const struct node *spec, const char *file,
                                const struct moe_task_spec *tasks, struct arena *a) {
     struct moe_numbers_conf numbers;
@@ -107,23 +135,30 @@ enum status moe_training_model(struct moe_training *t, const struct node *spec, 
         t->m->task_loss[i] = tasks[i].loss;
     }
     moe_params_init(&t->m->params, (uint64_t)t->conf->seed);
+    TRY(relate(tasks, n, file, t->m->task_loss));
     return STATUS_OK;
 }
 
 /* Normalisers and priors of the tasks from the training rows: a task's loss is the mean over its
- * own sample space, taken over the data set and not the batch, so that batches stay unbiased. */
+ * own sample space, taken over the data set and not the batch, so that batches stay unbiased. The
+ * space of a task after another is where their product is known; its prior is its own. */
 void moe_training_weigh(struct moe_training *t) {
     const struct moe_examples *x = t->x;
-    for (int k = 0; k < x->n_tasks; k++) {
-        double all = 0, known = 0, positive = 0;
+    const size_t T = (size_t)x->n_tasks;
+    for (size_t k = 0; k < T; k++) {
+        const int after = t->m->task_loss[k].after;
+        double all = 0, space = 0, known = 0, positive = 0;
         for (int i = 0; i < t->n_train; i++)
             for (int r = t->first[t->train[i]]; r < t->first[t->train[i] + 1]; r++) {
-                float y = x->labels[(size_t)r * (size_t)x->n_tasks + (size_t)k];
-                all += (double)x->weight[r];
-                known += isnan(y) ? 0 : (double)x->weight[r];
-                positive += isnan(y) ? 0 : (double)(y * x->weight[r]);
+                const float *row = x->labels + (size_t)r * T, w = x->weight[r], y = row[k];
+                all += (double)w;
+                space += isnan(after ? moe_loss_joint(row[after - 1], y) : y) ? 0 : (double)w;
+                if (isnan(y) || (after && !(row[after - 1] > 0)))
+                    continue;
+                known += (double)w;
+                positive += (double)(y * w);
             }
-        t->trainer.scale[k] *= known > 0 ? (float)(all / known) : 0;
+        t->trainer.scale[k] *= space > 0 ? (float)(all / space) : 0;
         double p = (positive + 0.5) / (known + 1);
         const struct moe_tower *w = &t->m->towers[k];
         bool chance = moe_loss_is_probability(&t->m->task_loss[k]);

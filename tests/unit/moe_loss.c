@@ -42,6 +42,52 @@ static void test_slopes(void) {
     check_slope(&(struct moe_loss_conf){.kind = MOE_LOSS_FOCAL, .gamma = 0.5, .smooth = 0.1});
 }
 
+/* The first task, then the second after it: slopes, and the plain formula where it does not
+ * overflow.
+ */
+static void test_one_after_another(void) {
+    static const float label[ROWS * TASKS] = {1, 1,   1,   0, 0,    NAN, 0, 1,
+                                              1, NAN, NAN, 1, 0.5f, 1,   1, 1};
+    const struct moe_loss_conf both[TASKS] = {{.kind = MOE_LOSS_BCE},
+                                              {.kind = MOE_LOSS_BCE, .after = 1}};
+    float d[ROWS * TASKS];
+    double each[TASKS], want = 0;
+    moe_loss_tasks(ROWS, TASKS, both, z, label, weight, group, scale, d, each);
+    for (int i = 0; i < ROWS * TASKS; i++) {
+        float kept = z[i], step = 1e-2f;
+        z[i] = kept + step;
+        double up = moe_loss_tasks(ROWS, TASKS, both, z, label, weight, group, scale, NULL, NULL);
+        z[i] = kept - step;
+        double down = moe_loss_tasks(ROWS, TASKS, both, z, label, weight, group, scale, NULL, NULL);
+        z[i] = kept;
+        CU_ASSERT_DOUBLE_EQUAL((double)d[i], (up - down) / (2 * (double)step), 2e-4);
+    }
+    for (int r = 0; r < ROWS; r++) {
+        float y2 = label[2 * r] == 0 ? 0 : label[2 * r] * label[2 * r + 1];
+        double p = 1 / (1 + exp(-(double)z[2 * r])) / (1 + exp(-(double)z[2 * r + 1]));
+        if (!isnan(y2))
+            want -= (double)weight[r] * ((double)y2 * log(p) + (1 - (double)y2) * log1p(-p));
+    }
+    CU_ASSERT_DOUBLE_EQUAL(each[1], want, 1e-5);
+    CU_ASSERT(d[2 * 2 + 1] != 0); /* no click: still teaches the second */
+    CU_ASSERT(d[4 * 2 + 1] == 0 && d[5 * 2] == 0 && d[5 * 2 + 1] == 0); /* unknown: does not */
+}
+static void test_one_after_another_far_from_zero(void) {
+    const struct moe_loss_conf both[TASKS] = {{.kind = MOE_LOSS_BCE},
+                                              {.kind = MOE_LOSS_BCE, .after = 1}};
+    static const float far[] = {-800, -90, 0, 90, 800}, one_each[TASKS] = {0, 1};
+    for (int a = 0; a < 5; a++)
+        for (int b = 0; b < 5; b++)
+            for (int y2 = 0; y2 < 2; y2++) {
+                const float at[TASKS] = {far[a], far[b]}, label[TASKS] = {1, (float)y2};
+                float d[TASKS];
+                double loss =
+                    moe_loss_tasks(1, TASKS, both, at, label, NULL, NULL, one_each, d, NULL);
+                CU_ASSERT(isfinite(loss) && loss >= -1e-9 && isfinite(d[0]) && isfinite(d[1]));
+                CU_ASSERT(fabsf(d[0]) <= 1.0001f && fabsf(d[1]) <= 1.0001f);
+            }
+}
+
 static double one(struct moe_loss_conf c, float logit, float label) {
     const float s[1] = {1};
     return moe_loss_tasks(1, 1, &c, &logit, &label, NULL, NULL, s, NULL, NULL);
@@ -86,4 +132,6 @@ static void test_labels(void) {
     CU_ASSERT(low == 0 && isinf(high));
 }
 
-SUITE("moe_loss", TEST(test_slopes), TEST(test_values), TEST(test_a_slate), TEST(test_labels))
+SUITE("moe_loss", TEST(test_slopes), TEST(test_one_after_another),
+      TEST(test_one_after_another_far_from_zero), TEST(test_values), TEST(test_a_slate),
+      TEST(test_labels))
