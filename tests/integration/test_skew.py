@@ -23,6 +23,12 @@ SUMS = """\
 features:
   - {name: genre_rate, kind: rate, scope: item.genres, top: click, bottom: impression, prior_weight: 20}
 """
+JOINS = SUMS + """\
+  - {name: visit, kind: join}
+  - {name: seen_rate, kind: rate, scope: item, top: click, bottom: impression, cascade: visit,
+     attribution: visit, bucket: 1h, windows: [6h, 1d]}
+  - {name: user_seen, kind: count, scope: user, on: impression, cascade: visit}
+"""
 EVENTS, USERS, ITEMS, RATE = 20_000, 200, 300, 3_000
 START_US = 1767225600000000  # where the generated stream begins; it covers seven days
 ITEM_IDS = [f"i{n}" for n in range(1, ITEMS + 1)]
@@ -39,14 +45,19 @@ class SkewTest(unittest.TestCase):
         cls.folder = tempfile.mkdtemp(prefix="moerank-skew-")
         cls.addClassCleanup(shutil.rmtree, cls.folder, ignore_errors=True)
         cls.events = os.path.join(cls.folder, "events.jsonl")
-        cls.model = os.path.join(cls.folder, "model.safetensors")
-        cls.config = os.path.join(cls.folder, "config.yaml")
-        with open(EXAMPLE, encoding="utf-8") as f, open(cls.config, "w", encoding="utf-8") as out:
-            out.write(f.read().replace("features:\n", SUMS, 1))
         moerank.run("generate", "--events", EVENTS, "--users", USERS, "--items", ITEMS, "--late",
                     "0.02", "--late-by", "2h", "--malformed", "0.002", "--to", cls.events, "--quiet")
-        moerank.run("train", "--config", cls.config, "--events", cls.events, "--model", cls.model,
+        cls.config, cls.model = cls.trained("all", SUMS)
+
+    @classmethod
+    def trained(cls, name, features):
+        """The example's settings with these features before its own, and a model of them."""
+        config, model = (os.path.join(cls.folder, name + end) for end in (".yaml", ".safetensors"))
+        with open(EXAMPLE, encoding="utf-8") as f, open(config, "w", encoding="utf-8") as out:
+            out.write(f.read().replace("features:\n", features, 1))
+        moerank.run("train", "--config", config, "--events", cls.events, "--model", model,
                     "--set", "train.epochs=1", "--quiet")
+        return config, model
 
     def path(self, name):
         return os.path.join(self.folder, name)
@@ -139,6 +150,7 @@ class SkewTest(unittest.TestCase):
         return out
 
     def test_memory(self):
+        self.config, self.model = self.trained("joined", JOINS)  # which Redis refuses
         sets, calls = self.serve("memory", 0, f"state.snapshot={self.path('memory.snap')}")
         self.expect_equal(self.check(sets), calls)  # by the topic
         self.expect_equal(self.check(sets, "--requests", self.path("memory.log")), calls)
