@@ -66,24 +66,45 @@ void feat_sum_add(const struct feat_state *s, struct arena *a, uint64_t key, str
     buf_deinit(&sum);
 }
 
-/* One value's shares, added up; NULL: it has none. */
+/* Adds a share's cells to sums [n_cells]. */
+static void add_cells(const struct feat_state *s, const struct feat_record *share, struct buf *sums,
+                      struct buf *spare) {
+    for (int i = 1; share != NULL && i < share->n_cells; i++) {
+        struct slice more = feat_record_cell(share, i);
+        const struct feat *f = s->cells[FEAT_SCOPE_VALUE][i];
+        if (more.n == 0 || f->kind->merge == NULL)
+            continue;
+        buf_clear(spare);
+        f->kind->merge(f, buf_slice(&sums[i]), more, 1, spare);
+        struct buf swap = sums[i];
+        sums[i] = *spare;
+        *spare = swap;
+    }
+}
+
+/* One value's shares, added up; NULL: it has none. sums [n_cells] and spare: scratch. */
 static const struct feat_record *add_up(const struct feat_state *s, struct arena *a, uint64_t key,
-                                        const struct feat_found *shares, int n) {
-    struct slice sum = {NULL, 0};
-    struct buf made = {0};
+                                        const struct feat_found *shares, int n, struct buf *sums,
+                                        struct buf *spare) {
+    const struct slice nothing = {NULL, 0};
+    const struct feat_plan *p = s->plan;
+    void *view = arena_alloc(a, feat_record_view_bytes(p, FEAT_SCOPE_VALUE));
+    int empty = 0, known = 0;
+    for (int i = 0; i < p->n_cells[FEAT_SCOPE_VALUE]; i++)
+        buf_clear(&sums[i]);
     for (int i = 0; i < n; i++) {
         if (shares[i].bytes.n == 0)
             continue;
-        if (sum.n == 0) {
-            sum = shares[i].bytes;
-            continue;
-        }
-        buf_clear(&made);
-        feat_sum_add(s, a, key, sum, shares[i].bytes, 1, &made);
-        sum = arena_dup(a, buf_slice(&made));
+        known++;
+        add_cells(s, feat_record_cells(p, FEAT_SCOPE_VALUE, shares[i].bytes, view), sums, spare);
     }
-    buf_deinit(&made);
-    return cells_of(s, a, sum);
+    buf_clear(spare);
+    feat_record_put_head(spare, FEAT_SCOPE_VALUE, key, 0, nothing, nothing);
+    for (int i = 0; i < p->n_cells[FEAT_SCOPE_VALUE]; i++)
+        feat_record_put_cell(spare, buf_slice(&sums[i]), &empty);
+    return known == 0
+               ? NULL
+               : feat_record_cells(p, FEAT_SCOPE_VALUE, arena_dup(a, buf_slice(spare)), view);
 }
 
 void feat_state_sums(struct feat_state *s, struct arena *a, const uint64_t *keys, int n,
@@ -100,6 +121,11 @@ void feat_state_sums(struct feat_state *s, struct arena *a, const uint64_t *keys
             e[i * n_shares + b] =
                 (struct feat_entity){FEAT_SCOPE_VALUE, feat_share_key(keys[i], b, n_shares)};
     s->ops->read(s->store, e, n * n_shares, found);
+    int n_cells = s->plan->n_cells[FEAT_SCOPE_VALUE];
+    struct buf *sums = ARENA_ARRAY(a, struct buf, n_cells), spare = {0};
     for (int i = 0; i < n; i++)
-        out[i] = add_up(s, a, keys[i], found + i * n_shares, n_shares);
+        out[i] = add_up(s, a, keys[i], found + i * n_shares, n_shares, sums, &spare);
+    for (int i = 0; i < n_cells; i++)
+        buf_deinit(&sums[i]);
+    buf_deinit(&spare);
 }

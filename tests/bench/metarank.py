@@ -114,6 +114,36 @@ def measure_redis(settings, events, rows):
     rows.append(row("Redis, sums over items, all shares", [sum(total["v"])], "bytes"))
 
 
+def measure_shares(settings, events, folder, count, rows):
+    """What a sum over items (scope item.FIELD) costs a rank when state is in Redis: a record a bucket and
+    value. Our own client; one connection, one call at a time; a model of one epoch over few events."""
+    pb, _, _ = moerank.messages()
+    with open(settings, encoding="ascii") as f:
+        plan = [text.replace(", cascade: metarank_clickthrough", "") for text in f if "kind: join" not in text]
+    head = os.path.join(folder, "head.jsonl")
+    data.head(events, 60000, head)
+    paths = {n: write_requests(os.path.join(folder, f"rank-{n}.bin"), [body(pb, q) for q in data.requests(n, count)])
+             for n in (10, 100, 500)}
+    for name, kept, buckets in (("no sum", [text for text in plan if "scope: item." not in text], 64),
+                                ("a sum, 64 buckets", plan, 64), ("a sum, 8 buckets", plan, 8)):
+        path = os.path.join(folder, "shares.yaml")
+        with open(path, "w", encoding="ascii") as f:
+            f.writelines(kept)
+        model = os.path.join(folder, "shares.safetensors")
+        run(["train", "--config", path, "--events", head, "--model", model, "--set", "train.epochs=1", "--set",
+             "state.snapshot="])
+        with Redis() as redis:
+            sets = ["state.store=redis", f"state.redis_addresses=[unix:{redis.socket}]",
+                    f"state.redis_buckets={buckets}", "state.snapshot=", "state.ttl=0s"]
+            run(["ingest", "--config", path, "--file", events, *[w for s in sets for w in ("--set", s)]])
+            with moerank.Server(path, folder, *sets, f"serving.path={model}", "kafka.brokers=", "cache.enabled=false",
+                                "nearline.enabled=false") as server:
+                for n, requests in paths.items():
+                    p50, p99 = own_client(server, requests)
+                    rows.append(row(f"rank {n} items, state in Redis, {name}, p50", [p50], "ms"))
+                    rows.append(row(f"rank {n} items, state in Redis, {name}, p99", [p99], "ms"))
+
+
 def data_count(events):
     with open(events, "rb") as f:
         return sum(1 for _ in f)
@@ -233,7 +263,7 @@ def main():
     p.add_argument("--program", default="build/release/moerank")
     p.add_argument("--out", default="build/bench/metarank.json")
     p.add_argument("--folder", default="build/bench/metarank", help="events and models are kept there")
-    p.add_argument("--parts", default="import,redis,imported,tuned,rank")
+    p.add_argument("--parts", default="import,redis,shares,imported,tuned,rank")
     p.add_argument("--runs", type=int, default=3, help="of the import and of ranking")
     p.add_argument("--seeds", type=int, default=1, help="of training")
     p.add_argument("--requests", type=int, default=500, help="of each size")
@@ -264,6 +294,8 @@ def main():
         measure_import(imported, events, o.runs, rows)
     if "redis" in parts:
         measure_redis(imported, events, rows)
+    if "shares" in parts:
+        measure_shares(imported, events, folder, o.requests, rows)
     for name, settings in (("imported", imported), ("tuned", tuned)):
         if name in parts:
             judge(name, settings, train, events, cut["ms"], folder, o.seeds, rows)
