@@ -124,9 +124,8 @@ static bool in_window(const struct join_work *j, int64_t ranking_us, int64_t ans
 /* A kept event; its items' keys are in s->shown_keys then. False: it is damaged. */
 static bool read_event(const struct join_work *j, const struct feat_join_entry *e,
                        struct ev_event *out) {
-    if (ev_decode_proto(&j->s->joins->arena, e->event, out) != STATUS_OK)
+    if (!feat_join_decode(j->conf, &j->s->joins->arena, e, out))
         return false;
-    out->source = (struct ev_source){e->stamp.partition, e->stamp.offset};
     for (int i = 0; i < out->n_shown; i++)
         j->s->shown_keys[i] = feat_entity_key(j->tenant_hash, out->shown[i].item);
     return true;

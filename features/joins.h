@@ -10,8 +10,7 @@
  *
  * What waits under an id is the cell of a feature of kind join, in a record of FEAT_SCOPE_VALUE:
  *     n varint | n rankings x (stamp | length varint | event) | answers x (stamp | item key u64 |
- *     length varint | event)                       each sorted by stamp; event: protobuf, trimmed
- */
+ *     length varint | event)                       each sorted by stamp; event: join_events.c */
 #pragma once
 #include "features/codec.h"
 #include "features/plan.h"
@@ -42,6 +41,12 @@ struct feat_join_reader {
 void feat_join_open(struct slice cell, struct feat_join_reader *r);
 bool feat_join_next(struct feat_join_reader *r, struct feat_join_entry *out);
 void feat_join_put(const struct feat_join_entry *e, struct buf *out);
+/* What other features may ask of an event later on, and the event once more: its id, and fields if
+ * nobody asks for them, are not there. False: the bytes are damaged. Arena memory, and the entry's.
+ */
+void feat_join_encode(const struct feat_join *m, const struct ev_event *e, struct buf *out);
+bool feat_join_decode(const struct feat_join *m, struct arena *a, const struct feat_join_entry *e,
+                      struct ev_event *out);
 /* Until when something that comes may concern it. */
 int64_t feat_join_until(const struct feat_join *m, const struct feat_join_entry *e);
 

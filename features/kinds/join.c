@@ -3,7 +3,6 @@
  * what follows from it for other records is joins.c's business. Deliberately by id alone: an
  * interaction that names no ranking answers none. */
 #include "features/joins.h"
-#include "base/heap.h"
 #include "features/claim.h"
 #include <string.h>
 
@@ -53,27 +52,6 @@ int64_t feat_join_until(const struct feat_join *m, const struct feat_join_entry 
     return e->stamp.time_us + (e->is_ranking ? m->window_us : 0);
 }
 
-/* What other features may ask of the event later on. */
-static void encode(const struct feat_join *m, const struct ev_event *e, struct buf *out) {
-    struct ev_event kept = *e;
-    struct ev_shown *shown = HEAP_ARRAY(struct ev_shown, e->n_shown + 1);
-    kept.id = SLICE_LIT("-");
-    kept.ranking = (struct slice){NULL, 0};
-    kept.arrival_time_us = 0;
-    if (!m->keeps_fields)
-        kept.n_fields = 0;
-    for (int i = 0; i < e->n_shown; i++) {
-        shown[i] = (struct ev_shown){.item = e->shown[i].item};
-        if (m->keeps_fields) {
-            shown[i].fields = e->shown[i].fields;
-            shown[i].n_fields = e->shown[i].n_fields;
-        }
-    }
-    kept.shown = shown;
-    ev_encode_proto(&kept, out);
-    heap_free(shown);
-}
-
 static bool is_full(struct slice cell, bool ranking) {
     struct feat_join_reader r;
     struct feat_join_entry e;
@@ -117,7 +95,7 @@ static bool apply(const struct feat *f, const struct feat_update *u, struct slic
     if (!new.is_ranking)
         new.item_key = feat_update_item(u, 0);
     if (new.is_ranking || m->tells_answers)
-        encode(m, e, &event);
+        feat_join_encode(m, e, &event);
     new.event = buf_slice(&event);
     insert(old, &new, out);
     buf_deinit(&event);

@@ -18,7 +18,10 @@ static const char plan_joins[] =
     "  - {name: brand_seen, kind: count, scope: item.brand, on: impression, cascade: visit}\n"
     "  - {name: brand_answers, kind: count, scope: event.brand, on: any, attribution: visit}\n"
     "  - {name: stars_joined, kind: mean, scope: item, on: rating, value_field: value, prior: 3,\n"
-    "     attribution: visit}\n";
+    "     attribution: visit}\n"
+    "  - {name: brief, kind: join, window: 100s, lag: 1d}\n" /* keeps no fields */
+    "  - {name: brief_seen, kind: count, scope: item, on: impression, cascade: brief}\n"
+    "  - {name: brief_answers, kind: count, scope: user, on: click, attribution: brief}\n";
 
 /* The oracle with only what is joined, of impressions (cascade) and of interactions (answers).
  * Until the next call. */
@@ -64,6 +67,9 @@ static double x_answers(const struct oracle *o, int row, const char *window_s) {
 static double x_answers_session(const struct oracle *o, int row, const char *what) {
     return x_count_session(joined(o, false, true), row, what);
 }
+static double x_brief_answers(const struct oracle *o, int row, const char *what) {
+    return count_of(joined(o, false, true), FEAT_SCOPE_USER, row, what, 0, 0);
+}
 static double x_brand_seen(const struct oracle *o, int row, const char *arg) {
     (void)arg;
     return brand_count(joined(o, true, false), row, "impression", 1000, 1000000000);
@@ -88,6 +94,7 @@ static double x_stars_joined(const struct oracle *o, int row, const char *arg) {
         {"seen_home", x_seen_home, "home"}, {"seen_ctr.200s", x_seen_ctr, "200"},                  \
         {"seen_ctr.400s", x_seen_ctr, "400"}, {"joined_ctr", x_joined_ctr, ""},                    \
         {"answers.100s", x_answers, "100"}, {"answers.5m", x_answers, "300"},                      \
+        {"brief_seen", x_seen_item, "impression"}, {"brief_answers", x_brief_answers, "click"},    \
         {"answers_session", x_answers_session, "rating"}, {"brand_seen", x_brand_seen, ""},        \
         {"brand_answers", x_brand_answers, ""}, {                                                  \
         "stars_joined", x_stars_joined, ""                                                         \
