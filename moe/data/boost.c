@@ -42,6 +42,9 @@ struct grower {
     int *seen_at;     /* [n_seen] their first bins */
     int n_seen, n_bins, n_leaves;
     struct leaf *leaves; /* [c->leaves] */
+    const int *held;     /* [n_held] rows that say when to stop */
+    int n_held, best_n;  /* trees at the least loss of these */
+    double *held_logit, best_loss;
     struct moe_boost *out;
 };
 
@@ -286,9 +289,46 @@ static float prior_of(const struct moe_boost_rows *x, const int *use, int n) {
     return (float)log(sum / (all - sum));
 }
 
+static float tree_value(const struct moe_boost *b, int tree, const uint8_t *bins) {
+    int at = b->root[tree];
+    while (b->nodes[at].column >= 0)
+        at = goes_left(b->nodes[at].set, bins[b->nodes[at].column]) ? at + 1 : b->nodes[at].right;
+    return b->nodes[at].value;
+}
+
+/* After a tree: whether another one may help, by the held rows' loss. */
+static bool goes_on(struct grower *t) {
+    const struct moe_boost *b = t->out;
+    double loss = 0;
+    if (t->n_held == 0 || t->c->patience == 0) {
+        t->best_n = b->n_trees;
+        return true;
+    }
+    for (int i = 0; i < t->n_held; i++) {
+        const size_t r = (size_t)t->held[i];
+        t->held_logit[i] +=
+            (double)tree_value(b, b->n_trees - 1, t->x->bins + r * (size_t)t->x->columns);
+        const double z = t->held_logit[i];
+        const double y = (double)t->x->label[r * (size_t)t->x->label_stride];
+        loss += (double)t->x->weight[r] * (log1p(exp(-fabs(z))) + fmax(z, 0) - z * y);
+    }
+    if (b->n_trees == 1 || loss < t->best_loss) {
+        t->best_loss = loss;
+        t->best_n = b->n_trees;
+    }
+    return b->n_trees - t->best_n < t->c->patience;
+}
+
+static void keep_trees(struct moe_boost *b, int n) {
+    if (n == b->n_trees)
+        return;
+    b->n_nodes = b->root[n];
+    b->n_trees = n;
+}
+
 void moe_boost_fit(const struct moe_boost_conf *c, const struct moe_boost_rows *x, int *use, int n,
-                   uint64_t seed, struct moe_boost *out) {
-    struct grower t = {.c = c, .x = x, .use = use, .out = out};
+                   const int *held, int n_held, uint64_t seed, struct moe_boost *out) {
+    struct grower t = {.c = c, .x = x, .use = use, .out = out, .held = held, .n_held = n_held};
     struct rng rng;
     int rows = 0;
     *out = (struct moe_boost){.base = prior_of(x, use, n)};
@@ -308,17 +348,23 @@ void moe_boost_fit(const struct moe_boost_conf *c, const struct moe_boost_rows *
     }
     for (int64_t i = 0; i < c->leaves; i++)
         t.leaves[i].bins = heap_alloc_aligned((size_t)t.n_bins * sizeof(four));
+    t.held_logit = HEAP_ARRAY(double, n_held + 1);
     for (int i = 0; i < n; i++)
         t.logit[use[i]] = (double)out->base;
+    for (int i = 0; i < n_held; i++)
+        t.held_logit[i] = (double)out->base;
     rng_init(&rng, seed);
     for (int64_t k = 0; k < c->count; k++) {
         differentiate(&t, n);
         choose_columns(&t, &rng);
         grow(&t, n);
+        if (!goes_on(&t))
+            break;
     }
+    keep_trees(out, t.best_n);
     for (int64_t i = 0; i < c->leaves; i++)
         heap_free(t.leaves[i].bins);
-    void *all[] = {t.spare, t.g, t.h, t.logit, t.at, t.seen, t.seen_at, t.leaves};
+    void *all[] = {t.spare, t.g, t.h, t.logit, t.at, t.seen, t.seen_at, t.leaves, t.held_logit};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         heap_free(all[i]);
 }
@@ -331,12 +377,7 @@ void moe_boost_deinit(struct moe_boost *b) {
 
 float moe_boost_score(const struct moe_boost *b, const uint8_t *bins) {
     double sum = (double)b->base;
-    for (int k = 0; k < b->n_trees; k++) {
-        int at = b->root[k];
-        while (b->nodes[at].column >= 0)
-            at = goes_left(b->nodes[at].set, bins[b->nodes[at].column]) ? at + 1
-                                                                        : b->nodes[at].right;
-        sum += (double)b->nodes[at].value;
-    }
+    for (int k = 0; k < b->n_trees; k++)
+        sum += (double)tree_value(b, k, bins);
     return (float)sum;
 }

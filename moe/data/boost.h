@@ -15,7 +15,8 @@
 #define MOE_BOOST_LEAVES 256
 
 struct moe_boost_conf {
-    int64_t count, leaves, rows_min; /* trees; leaves of a tree, rows of a leaf */
+    int64_t count, leaves, rows_min; /* trees at most; leaves of a tree, rows of a leaf */
+    int64_t patience;                /* trees without a gain on held rows; 0: all are grown */
     double rate, columns, ridge;     /* shrinkage; share of the columns a tree sees; of leaves */
 };
 
@@ -42,9 +43,10 @@ struct moe_boost {
     int *root;                    /* [n_trees] heap */
 };
 
-/* Fits to the rows named in `use` [n], n > 0, which it reorders. */
+/* Fits to the rows named in `use` [n], n > 0, which it reorders. The rows `held` [n_held] (may be
+ * none; NULL then) only say how many trees are kept: those up to their least loss. */
 void moe_boost_fit(const struct moe_boost_conf *c, const struct moe_boost_rows *x, int *use, int n,
-                   uint64_t seed, struct moe_boost *out);
+                   const int *held, int n_held, uint64_t seed, struct moe_boost *out);
 void moe_boost_deinit(struct moe_boost *b);
 /* The log-odds of one row, bins [columns]. */
 float moe_boost_score(const struct moe_boost *b, const uint8_t *bins);

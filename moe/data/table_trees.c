@@ -3,9 +3,10 @@
  * (He et al., "Practical Lessons from Predicting Clicks on Ads", ADKDD 2014; Ke et al., DeepGBM,
  * KDD 2019). A row that trees have seen says too much through them, so they are fitted in folds: a
  * training row's number is of the trees that did not see its group, any other row's is the mean of
- * all folds' trees. Labels of validation rows do shape the numbers of other folds' rows, their own
- * numbers never come of their own labels. Crossed and hashed categories are not offered to the
- * trees. The folds follow from the rows' groups alone, so that one file always gives one model. */
+ * all folds' trees. How many trees a fold keeps is told by its own rows: one number out of many
+ * rows. Labels of validation rows do shape the numbers of other folds' rows, their own numbers
+ * never come of their own labels. Crossed and hashed categories are not offered to the trees. The
+ * folds follow from the rows' groups alone, so that one file always gives one model. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,7 +21,9 @@ const struct conf_item moe_table_trees_items[] = {
     CONF_INT(struct moe_trees_conf, folds, "folds", "4", 2, 32, NULL,
              "parts of the training rows; each gets its numbers from trees of the others"),
     CONF_INT(struct moe_trees_conf, boost.count, "count", "100", 1, 10000, "trees",
-             "of a task and fold"),
+             "of a task and fold, at most"),
+    CONF_INT(struct moe_trees_conf, boost.patience, "patience", "20", 0, 10000, "trees",
+             "so many without less loss on the rows left out end a fold's trees; 0: never"),
     CONF_INT(struct moe_trees_conf, boost.leaves, "leaves", "31", 2, MOE_BOOST_LEAVES, "leaves",
              "of a tree, at most"),
     CONF_INT(struct moe_trees_conf, boost.rows_min, "rows_min", "50", 1, 1e9, "rows",
@@ -170,20 +173,30 @@ static void learn_fold(struct moe_table *t, struct binned *b, struct moe_example
     struct moe_boost *boost = &t->boosts[(c->boosted - 1) * (int)t->trees.folds + fold];
     const size_t columns = (size_t)x->inputs.cand_columns, tasks = (size_t)t->n_tasks;
     int *use = HEAP_ARRAY(int, x->n_rows + 1), n = 0;
+    int *held = HEAP_ARRAY(int, x->n_rows + 1), n_held = 0;
     b->rows.label = x->labels + c->task;
     for (int r = 0; r < x->n_rows; r++)
-        if (fold_of(t, x, r) != fold && !isnan(b->rows.label[(size_t)r * tasks]))
+        if (isnan(b->rows.label[(size_t)r * tasks]))
+            continue;
+        else if (fold_of(t, x, r) == fold)
+            held[n_held++] = r;
+        else
             use[n++] = r;
     if (n)
-        moe_boost_fit(&t->trees.boost, &b->rows, use, n, (uint64_t)fold, boost);
+        moe_boost_fit(&t->trees.boost, &b->rows, use, n, held, n_held, (uint64_t)fold, boost);
     for (int r = 0; r < x->n_rows; r++)
         if (fold_of(t, x, r) == fold)
             x->cand[(size_t)r * columns + (size_t)c->input] =
                 moe_boost_score(boost, b->bins + (size_t)r * (size_t)b->rows.columns);
     heap_free(use);
+    heap_free(held);
 }
 
-/* The mean over the folds. */
+static double chance(float z) { return 1 / (1 + exp(-(double)z)); }
+
+/* The log-odds of the folds' mean probability: a mean of log-odds would be lower than what the
+ * single folds say of training rows where a task is rare, by a percent of its rate on
+ * Census-Income. */
 static void apply(const struct moe_table *t, const struct binned *b, struct moe_examples *x,
                   const struct moe_table_column *c) {
     const int folds = (int)t->trees.folds;
@@ -192,9 +205,10 @@ static void apply(const struct moe_table *t, const struct binned *b, struct moe_
         double sum = 0;
         for (int f = 0; f < folds; f++)
             sum +=
-                (double)moe_boost_score(&boosts[f], b->bins + (size_t)r * (size_t)b->rows.columns);
+                chance(moe_boost_score(&boosts[f], b->bins + (size_t)r * (size_t)b->rows.columns));
+        sum = fmin(fmax(sum / folds, 1e-12), 1 - 1e-12);
         x->cand[(size_t)r * (size_t)x->inputs.cand_columns + (size_t)c->input] =
-            (float)(sum / folds);
+            (float)log(sum / (1 - sum));
     }
 }
 

@@ -51,7 +51,7 @@ static void test_by_hand(void) {
     one.ridge = 0.25;
     for (int i = 0; i < 8; i++)
         use[i] = i;
-    moe_boost_fit(&one, &few, use, 8, 1, &b);
+    moe_boost_fit(&one, &few, use, 8, NULL, 0, 1, &b);
     const double p = 3.5 / 10, base = log(3.5 / 6.5); /* 3 of 9, and half a row of each class */
     const double left = -0.5 * (3 * p - 2) / (3 * p * (1 - p) + 0.25);
     const double other = -0.5 * (6 * p - 1) / (6 * p * (1 - p) + 0.25);
@@ -60,7 +60,7 @@ static void test_by_hand(void) {
     CU_ASSERT_DOUBLE_EQUAL(moe_boost_score(&b, &probe[1]), base + other, 1e-5);
     moe_boost_deinit(&b);
     one.rows_min = 4; /* three rows are no leaf now */
-    moe_boost_fit(&one, &few, use, 8, 1, &b);
+    moe_boost_fit(&one, &few, use, 8, NULL, 0, 1, &b);
     CU_ASSERT_EQUAL(b.n_nodes, 1);
     moe_boost_deinit(&b);
 }
@@ -68,12 +68,32 @@ static void test_by_hand(void) {
 static void test_learns(void) {
     struct moe_boost b;
     draw(false);
-    moe_boost_fit(&conf, &rows, use, ROWS / 2, 1, &b);
+    moe_boost_fit(&conf, &rows, use, ROWS / 2, NULL, 0, 1, &b);
     CU_ASSERT(right(&b, ROWS / 2) > 0.99);
     moe_boost_deinit(&b);
     draw(true);
-    moe_boost_fit(&conf, &rows, use, ROWS / 2, 1, &b);
+    moe_boost_fit(&conf, &rows, use, ROWS / 2, NULL, 0, 1, &b);
     CU_ASSERT_DOUBLE_EQUAL(right(&b, ROWS / 2), 0.5, 0.05);
+    moe_boost_deinit(&b);
+}
+
+/* Held rows end it: soon when there is nothing to learn, and never for the worse. */
+static void test_stops(void) {
+    static int held[ROWS / 2];
+    struct moe_boost_conf c = conf;
+    struct moe_boost b;
+    c.patience = 5;
+    c.count = 200;
+    draw(true);
+    for (int r = 0; r < ROWS / 2; r++)
+        held[r] = ROWS / 2 + r;
+    moe_boost_fit(&c, &rows, use, ROWS / 2, held, ROWS / 2, 1, &b);
+    CU_ASSERT(b.n_trees >= 1 && b.n_trees < 30);
+    CU_ASSERT_EQUAL(b.nodes[b.n_nodes - 1].column, -1);
+    moe_boost_deinit(&b);
+    draw(false);
+    moe_boost_fit(&c, &rows, use, ROWS / 2, held, ROWS / 2, 1, &b);
+    CU_ASSERT(b.n_trees > 30 && right(&b, ROWS / 2) > 0.99);
     moe_boost_deinit(&b);
 }
 
@@ -85,7 +105,7 @@ static void test_weight(void) {
         label[r] = 1 - label[r];
         weight[r] = 0;
     }
-    moe_boost_fit(&conf, &rows, use, ROWS, 1, &b);
+    moe_boost_fit(&conf, &rows, use, ROWS, NULL, 0, 1, &b);
     CU_ASSERT_DOUBLE_EQUAL(right(&b, 0), 0.5, 0.02); /* all of the odd rows, none of the even */
     moe_boost_deinit(&b);
 }
@@ -94,10 +114,10 @@ static void test_text(void) {
     struct moe_boost b, again, read;
     struct buf one = {0}, two = {0};
     draw(false);
-    moe_boost_fit(&conf, &rows, use, ROWS, 3, &b);
+    moe_boost_fit(&conf, &rows, use, ROWS, NULL, 0, 3, &b);
     for (int r = 0; r < ROWS; r++)
         use[r] = r;
-    moe_boost_fit(&conf, &rows, use, ROWS, 3, &again);
+    moe_boost_fit(&conf, &rows, use, ROWS, NULL, 0, 3, &again);
     moe_boost_save(&b, &one);
     moe_boost_save(&again, &two);
     CU_ASSERT(slice_equal(buf_slice(&one), buf_slice(&two)));
@@ -136,4 +156,5 @@ static void test_text(void) {
     buf_deinit(&deep);
 }
 
-SUITE("moe_boost", TEST(test_by_hand), TEST(test_learns), TEST(test_weight), TEST(test_text))
+SUITE("moe_boost", TEST(test_by_hand), TEST(test_learns), TEST(test_stops), TEST(test_weight),
+      TEST(test_text))

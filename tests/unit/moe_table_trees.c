@@ -13,7 +13,7 @@
 enum { ROWS = 2000 };
 static const char settings[] =
     "table:\n  number: [a]\n  category: [c, who]\n  trees: {of: [y], count: 20, rows_min: 1,\n"
-    "    columns: 1, ridge: 0.1}\n"
+    "    patience: 0, columns: 1, ridge: 0.1}\n"
     "tasks: [{name: y}, {name: z, loss: mse}]\n";
 static struct arena arena;
 static char path[64];
