@@ -116,15 +116,15 @@ class Disturbance:
         return self.sender.sending()
 
     def alive(self, i):
-        """An ingester that finds no Redis when it starts ends with exit code 4, for its supervisor
-        to start it again; nothing else may end one."""
+        """An ingester that finds no Redis when it starts, or loses it in that moment, ends with exit
+        code 4, for its supervisor to start it again; nothing else may end one."""
         for _ in range(20):
             child = self.ingesters[i]
             code = child.process.poll()
             if code is None:
                 return child
             said = self.log_of(i, child.begun)
-            if code != 4 or not self.redis or "is away" not in said or "assigned" in said:
+            if code != 4 or not self.redis or "Redis at" not in said or "assigned" in said:
                 raise AssertionError(f"ingester {i} ended by itself ({code}): {child.tail()}")
             self.figures["starts_without_redis"] += 1
             self.start(i)
