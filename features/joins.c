@@ -14,6 +14,9 @@
 #include "features/state_parts.h"
 #include <assert.h>
 
+/* After one micro-batch, so that none waits for all; it has some 500 events. */
+enum { LOOKS_MAX = 16384 };
+
 /* A record to be looked at again when the newest clock has passed at_us. */
 struct look {
     int64_t at_us;
@@ -311,7 +314,7 @@ static void look_at(struct feat_state *s, struct look l, int64_t newest_us) {
 }
 
 void feat_joins_forget(struct feat_state *s, int64_t newest_us) {
-    while (s->joins->n > 0 && s->joins->heap[0].at_us < newest_us)
+    for (int i = 0; i < LOOKS_MAX && s->joins->n > 0 && s->joins->heap[0].at_us < newest_us; i++)
         look_at(s, pop(s->joins), newest_us);
 }
 
