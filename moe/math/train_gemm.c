@@ -1,7 +1,8 @@
 /* train_gemm.c: the loops around the tiles, after BLIS (Van Zee & van de Geijn 2015) with what
- * training allows to leave out: rows of a plain A are read where they stand, since 14 of them lie
- * in the nearest cache while all of B's panels stream past. B's block is packed to panels of 32
- * columns; A is packed only when it is transposed or becomes bf16, a tile at a time.
+ * training allows to leave out: operands in fp32 are read where they stand. Rows of a plain A do,
+ * since 14 of them lie in the nearest cache while all of B's panels stream past; so do whole panels
+ * of a plain B and columns of a transposed A, a line or two a step. Packed are a transposed B, a
+ * transposed A that many products share, and what becomes bf16.
  *
  * A batch's gradient x^T dy is summed over the batch in blocks, in order. No threads here: workers
  * share the batch. */
@@ -17,6 +18,7 @@ enum {
     RUN = 32,     /* so many steps of one, then of the next */
     A_FLOATS = TOGETHER * 16 * STEPS, /* more than MR * (STEPS + 32) */
     PANEL = 32,
+    SOON = 24, /* steps of a transposed A that are asked for ahead */
 };
 
 /* A transposed operand as it was packed: [blocks of k][tiles][steps][16]. */
@@ -107,6 +109,17 @@ static int first_row(const struct cut *c, int tile) {
     return tile * c->low + (tile < c->high ? tile : c->high);
 }
 
+/* Packing is for what cannot be read where it stands: bf16, a transposed B, columns that do not
+ * fill panels, and rows 2 KB (or a multiple) apart, which would meet in a few sets of the nearest
+ * cache. */
+static bool spread(int ld) { return ld % 512 != 0; }
+static bool b_in_place(const struct moe_train_gemm *g) {
+    return !g->tb && !g->bf16 && g->n % PANEL == 0 && spread(g->ldb);
+}
+static bool a_in_place(const struct moe_train_gemm *g, const float *kept) {
+    return g->ta && !kept && !g->bf16 && spread(g->lda);
+}
+
 /* Tiles [tile, tile + TOGETHER) of a transposed A, each [steps][16]. */
 static void pack_a(const struct moe_train_gemm *g, const struct cut *c, int tile, int k0, int k,
                    float *out) {
@@ -164,6 +177,12 @@ static void open_a(const struct moe_train_gemm *g, const struct cut *c, int tile
                    const float *kept, float *pack, struct moe_train_tile *t) {
     const size_t ld = (size_t)g->lda, steps = (size_t)steps_of(g, k);
     const int i = first_row(c, tile), mr = first_row(c, tile + 1) - i;
+    if (a_in_place(g, kept)) {
+        t->a = (const char *)(g->a + (size_t)k0 * ld + (size_t)i);
+        t->a_row = sizeof(float);
+        t->a_step = ld * sizeof(float);
+        return;
+    }
     if (g->ta) {
         const size_t before = (size_t)steps_of(g, k0) * (size_t)c->tiles;
         if (!kept && tile % TOGETHER == 0)
@@ -197,6 +216,11 @@ static void ask_next(const struct moe_train_gemm *g, const struct cut *c, int ti
     const int group = tile / TOGETHER, ahead = g->ta && !kept ? (group + 1) * TOGETHER : tile + 1;
     t->soon = t->a;
     t->soon_step = 0;
+    if (a_in_place(g, kept)) { /* a line a step: its own, some steps ahead */
+        t->soon = t->a + SOON * t->a_step + (MOE_TRAIN_MR - 1) * sizeof(float);
+        t->soon_step = t->a_step;
+        return;
+    }
     if (ahead >= c->tiles)
         return;
     const float *next = g->a + (g->ta ? (size_t)k0 * ld : (size_t)k0);
@@ -224,18 +248,20 @@ static void run_block(const struct moe_train_gemm *g, int k0, int k, int j0, int
     const int panels = (n + PANEL - 1) / PANEL;
     struct moe_train_tile t = {.steps = steps_of(g, k), .ldc = (size_t)g->ldc};
     t.add = g->add || k0 > 0;
+    const bool direct = b_in_place(g);
     for (int tile = 0; tile < c.tiles; tile++) {
         const int i = first_row(&c, tile), mr = first_row(&c, tile + 1) - i;
-        const float *w = own->b;
+        const float *w = direct ? g->b + (size_t)k0 * (size_t)g->ldb + (size_t)j0 : own->b;
         open_a(g, &c, tile, k0, k, kept, own->a, &t);
         for (int j = 0; j < n; j += PANEL) {
             t.cols = n - j < PANEL ? n - j : PANEL;
             t.w = w;
+            t.w_step = direct ? (size_t)g->ldb : t.cols > 16 ? PANEL : 16;
             t.c = g->c + (size_t)i * t.ldc + (size_t)(j0 + j);
             ask_next(g, &c, tile, j / PANEL, panels, k0, kept, &t);
             t.bias = g->bias && k0 == 0 ? g->bias + j0 + j : NULL;
             kernels->tile[(g->bf16 ? MOE_TRAIN_MR : 0) + mr - 1][t.cols > 16](&t);
-            w += (size_t)t.steps * (t.cols > 16 ? PANEL : 16);
+            w += direct ? PANEL : (size_t)t.steps * t.w_step;
         }
         if (g->done && k0 + k == g->k)
             g->done(g->ctx, i, mr, j0, n);
@@ -251,7 +277,8 @@ void moe_train_gemm(const struct moe_train_gemm *g) {
         const int n = g->n - j < columns ? g->n - j : columns;
         for (int k0 = 0; k0 < g->k; k0 += most) {
             const int k = g->k - k0 < most ? g->k - k0 : most;
-            pack_b(g, k0, k, j, n, own->b);
+            if (!b_in_place(g))
+                pack_b(g, k0, k, j, n, own->b);
             run_block(g, k0, k, j, n, kept, own);
             if (g->also)
                 run_block(g->also, k0, k, j, n, also, own);

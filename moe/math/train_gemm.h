@@ -42,7 +42,8 @@ void moe_train_gemm(const struct moe_train_gemm *g);
 struct moe_train_tile {
     const char *a;        /* one step of one row: 4 bytes */
     size_t a_row, a_step; /* bytes */
-    const float *w;       /* packed [steps][16 or 32] */
+    const float *w;       /* [steps][16 or 32]: packed, or B where it stands */
+    size_t w_step;        /* floats from one step to the next */
     int steps;
     float *c;          /* [mr x ldc] */
     size_t ldc;        /* floats */

@@ -30,6 +30,7 @@ INLINE void tile_sum(const bool bf16, const int mr, const int nv, __m512 acc[][2
     const char *third[(MR + 2) / 3];
     const float *w = t->w;
     const char *soon = t->soon;
+    const size_t ahead = 16 * t->w_step;
     UNROLL for (int i = 0; i < (MR + 2) / 3; i++) third[i] =
         t->a + (size_t)(i * 3 < mr ? i * 3 : 0) * t->a_row;
     EACH_ROW EACH_VECTOR {
@@ -39,7 +40,7 @@ INLINE void tile_sum(const bool bf16, const int mr, const int nv, __m512 acc[][2
     for (int k = 0; k < t->steps; k++) {
         __m512 wv[2];
         EACH_VECTOR wv[v] = _mm512_loadu_ps(w + v * 16);
-        EACH_VECTOR __builtin_prefetch(w + 16 * (16 * nv + v), 0, 3);
+        EACH_VECTOR __builtin_prefetch(w + ahead + 16 * v, 0, 3);
         __builtin_prefetch(soon, 0, 2);
         soon += t->soon_step;
         EACH_ROW {
@@ -51,7 +52,7 @@ INLINE void tile_sum(const bool bf16, const int mr, const int nv, __m512 acc[][2
                     acc[r][v] = _mm512_fmadd_ps(av, wv[v], acc[r][v]);
             }
         }
-        w += 16 * nv;
+        w += t->w_step;
         UNROLL for (int i = 0; i < (MR + 2) / 3; i++) third[i] += t->a_step;
     }
 }
