@@ -19,24 +19,37 @@ static const char plan_joins[] =
     "  - {name: brand_answers, kind: count, scope: event.brand, on: any, attribution: visit}\n"
     "  - {name: stars_joined, kind: mean, scope: item, on: rating, value_field: value, prior: 3,\n"
     "     attribution: visit}\n"
+    "  - {name: idle_joined, kind: time_since, scope: user, on: click, attribution: visit}\n"
+    "  - {name: fast_joined, kind: decayed_count, scope: item, on: click, half_life: 30s,\n"
+    "     attribution: visit}\n"
+    "  - {name: last_joined, kind: last_n, on: rating, n: 3, attribution: visit}\n"
+    "  - {name: fit_joined, kind: match, of: last_joined, field: genres}\n"
     "  - {name: brief, kind: join, window: 100s, lag: 1d}\n" /* keeps no fields */
     "  - {name: brief_seen, kind: count, scope: item, on: impression, cascade: brief}\n"
     "  - {name: brief_answers, kind: count, scope: user, on: click, attribution: brief}\n";
 
+static int keep_joined(const struct oracle *o, const struct happening *from, bool cascade,
+                       bool answers, struct happening *left) {
+    int n = 0;
+    for (int i = 0; i < o->n; i++) {
+        const struct happening *h = &from[i];
+        const bool *is = o->w->joined[h->e - o->w->events];
+        if (h->shown == NULL ? !answers || is[0] : !cascade || is[h->shown - h->e->shown])
+            left[n++] = *h;
+    }
+    return n;
+}
+
 /* The oracle with only what is joined, of impressions (cascade) and of interactions (answers).
  * Until the next call. */
 static const struct oracle *joined(const struct oracle *o, bool cascade, bool answers) {
-    static struct happening left[EVENTS * SHOWN];
+    static struct happening all[EVENTS * SHOWN], by_item[EVENTS * SHOWN];
     static struct oracle only;
     only = *o;
-    only.all = left;
-    only.n = 0;
-    for (int i = 0; i < o->n; i++) {
-        const struct happening *h = &o->all[i];
-        const bool *is = o->w->joined[h->e - o->w->events];
-        if (h->shown == NULL ? !answers || is[0] : !cascade || is[h->shown - h->e->shown])
-            left[only.n++] = *h;
-    }
+    only.all = all;
+    only.by_item = by_item;
+    only.n = keep_joined(o, o->all, cascade, answers, all);
+    keep_joined(o, o->by_item, cascade, answers, by_item);
     return &only;
 }
 
@@ -89,11 +102,28 @@ static double x_stars_joined(const struct oracle *o, int row, const char *arg) {
     return mean_of(joined(o, false, true), o->q->items[row], false, 10, 3);
 }
 
+static double x_idle_joined(const struct oracle *o, int row, const char *arg) {
+    return x_idle(joined(o, false, true), row, arg);
+}
+static double x_fast_joined(const struct oracle *o, int row, const char *arg) {
+    return x_fast(joined(o, false, true), row, arg);
+}
+static double x_share_joined(const struct oracle *o, int row, const char *arg) {
+    (void)arg;
+    return share_in(joined(o, false, true), row, FEAT_SCOPE_USER, 3);
+}
+static double x_weight_joined(const struct oracle *o, int row, const char *arg) {
+    (void)arg;
+    return weight_in(joined(o, false, true), row, FEAT_SCOPE_USER, 3);
+}
+
 #define JOIN_COLUMNS                                                                               \
     {"seen_n", x_seen_item, "impression"}, {"seen_2", x_seen_item, "impression2"},                 \
         {"seen_home", x_seen_home, "home"}, {"seen_ctr.200s", x_seen_ctr, "200"},                  \
         {"seen_ctr.400s", x_seen_ctr, "400"}, {"joined_ctr", x_joined_ctr, ""},                    \
         {"answers.100s", x_answers, "100"}, {"answers.5m", x_answers, "300"},                      \
+        {"idle_joined", x_idle_joined, ""}, {"fast_joined", x_fast_joined, ""},                    \
+        {"fit_joined.share", x_share_joined, ""}, {"fit_joined.weight", x_weight_joined, ""},      \
         {"brief_seen", x_seen_item, "impression"}, {"brief_answers", x_brief_answers, "click"},    \
         {"answers_session", x_answers_session, "rating"}, {"brand_seen", x_brand_seen, ""},        \
         {"brand_answers", x_brand_answers, ""}, {                                                  \
