@@ -13,7 +13,7 @@
 
 enum {
     PIECES_EACH = 8, /* who is done takes another: at the end little is waited for */
-    TILE_ROWS = 56,  /* what the kernels take at a time (moe/score/scorer_packed.h) */
+    TILE_ROWS = 28,  /* half a block of the packed kernels (moe/score/scorer_packed.h) */
     EXPECT_US = 1000 /* longer than rows of most slates take */
 };
 

@@ -1,8 +1,8 @@
-/* crew.h: idle workers help with large slates. A slate is cut into pieces of whole tiles; the
- * worker that has it and threads that stand for idle workers take pieces until none is left. Nobody
- * helps while all workers have calls of their own, and a helper leaves when its place is needed. A
- * row's bits do not depend on its piece, so an answer is the one of the slate in one piece; models
- * that mix rows are never cut. */
+/* crew.h: idle workers help with large slates. A slate is cut into pieces of half a block of the
+ * kernels or more; the worker that has it and threads that stand for idle workers take pieces until
+ * none is left. Nobody helps while all workers have calls of their own, and a helper leaves when
+ * its place is needed. A row's bits do not depend on its piece, so an answer is the one of the
+ * slate in one piece; models that mix rows are never cut. */
 #pragma once
 #include "ranker/rank.h"
 

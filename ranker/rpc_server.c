@@ -2,10 +2,10 @@
  *
  * One thread at a time leads: it takes calls off the completion queue. It ranks a short list itself
  * and then looks for the next, since waking another costs more than the list does. Before what may
- * take long, or when calls are waiting already, it steps aside and wakes a thread that leads from
- * then on. There is one thread more than may rank at a time, so that one is always left to lead;
- * calls that find every place taken wait in a bounded queue, which whoever has a place empties
- * before giving it back. Health and reflection are answered at once.
+ * take long, or when calls came while it was ranking, it steps aside and wakes a thread that leads
+ * from then on. There is one thread more than may rank at a time, so that one is always left to
+ * lead; calls that find every place taken wait in a bounded queue, which whoever has a place
+ * empties before giving it back. Health and reflection are answered at once.
  *
  * Every method has calls requested beforehand, requested again before a call is handled. The one
  * last batch of a call (metadata, message, status, close) may be started from any thread; its
@@ -70,7 +70,7 @@ struct worker {
     enum rk_rpc_pool pool;
     int index;
     bool leading, ranking; /* ranking: it has a place */
-    bool busy;             /* the last event was there at once */
+    bool busy;             /* calls came while it was ranking */
     struct arena arena;    /* for health and reflection */
     struct buf buf;
 };
@@ -92,6 +92,7 @@ struct rk_rpc_server {
 static _Thread_local struct worker *self; /* of a thread of the completion queue */
 
 static void on_event(struct worker *w, void *tag, bool ok);
+static void look_around(struct worker *w);
 
 /* ---- calls --------------------------------------------------------------------------------- */
 
@@ -207,6 +208,8 @@ void rk_rpc_reply(struct rk_rpc_call *call, enum status status, const char *mess
         finish(call, status, message, false);
         return;
     }
+    if (self->leading && self->ranking)
+        look_around(self);
     void *tag;
     int ok;
     grpc_completion_queue_thread_local_cache_init(call->server->cq);
@@ -351,6 +354,16 @@ static void on_new_call(struct worker *w, struct rk_rpc_call *c, bool ok) {
     release(c);
 }
 
+/* Before an answer goes out, since the call after it may come at once from who got it: what is here
+ * now came from others. */
+static void look_around(struct worker *w) {
+    const grpc_event e =
+        grpc_completion_queue_next(w->server->cq, gpr_inf_past(GPR_CLOCK_MONOTONIC), NULL);
+    if (e.type == GRPC_OP_COMPLETE)
+        on_event(w, e.tag, e.success != 0);
+    w->busy = queue_depth(w->server->pools[RK_POOL_RANK].queue) > 0;
+}
+
 /* Also from within an answer: then a new call waits in the queue until that is done. */
 static void on_event(struct worker *w, void *tag, bool ok) {
     if (tag == w->server) {
@@ -383,12 +396,10 @@ static void start_thread(struct worker *w) {
         h->start(h->context, w->pool, w->index);
 }
 
-/* The next event. One that is there at once means that calls are waiting, or will be. */
-static grpc_event next_event(struct worker *w, bool *at_once) {
+static grpc_event next_event(const struct worker *w) {
     grpc_completion_queue *cq = w->server->cq;
     const gpr_timespec now = gpr_inf_past(GPR_CLOCK_MONOTONIC);
     grpc_event e = grpc_completion_queue_next(cq, now, NULL);
-    *at_once = e.type == GRPC_OP_COMPLETE;
     if (e.type == GRPC_QUEUE_TIMEOUT && w->server->spin_us > 0) {
         const int64_t until_us = clock_mono_us() + w->server->spin_us;
         while (e.type == GRPC_QUEUE_TIMEOUT && clock_mono_us() < until_us)
@@ -405,7 +416,7 @@ static void *serve_queue(void *arg) {
     arena_init(&w->arena, 0);
     while (w->leading || rk_turns_lead(&w->server->turns)) {
         w->leading = true;
-        const grpc_event e = next_event(w, &w->busy);
+        const grpc_event e = next_event(w);
         if (e.type == GRPC_QUEUE_SHUTDOWN)
             break;
         if (e.type == GRPC_OP_COMPLETE)

@@ -34,7 +34,7 @@ from redis import Redis
 SIZES = (10, 50, 100, 200, 300, 500)
 # Metarank's better of state in memory and in Redis, p50 and p99 ms
 RANK_MS = {10: (0.6, 0.9), 50: (1.4, 2.7), 100: (2.6, 4.0), 200: (4.8, 6.8), 300: (7.3, 9.4), 500: (13.9, 17.0)}
-QUICK = ("grpc.spin=100us", "grpc.split_min=57")
+QUICK = ("grpc.spin=100us", "grpc.split_min=29")
 METARANK = {"import": 2269, "import RSS": 10400, "user": 1884, "item": 4562, "ndcg": 0.522}
 
 

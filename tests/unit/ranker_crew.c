@@ -80,15 +80,15 @@ static void test_a_split_slate_has_the_bits_of_a_whole_one(void) {
     lab_deinit(&l);
 }
 
-/* From two tiles on there is something to share. */
+/* From half a block of the kernels on there is something to share. */
 static void test_small_slates_are_split_where_asked_for(void) {
-    static const int sizes[] = {1, 56, 57, 100, 112, 113, 200, 448};
+    static const int sizes[] = {1, 28, 29, 56, 57, 100, 113, 200, 448};
     struct lab l;
     if (!lab_init(&l, NULL, 0))
         return;
     struct rk_crew *crew = rk_crew_new(WORKERS, 20);
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
-        CU_ASSERT_EQUAL(compare(&l, crew, sizes[i]), sizes[i] > 56);
+        CU_ASSERT_EQUAL(compare(&l, crew, sizes[i]), sizes[i] > 28);
     rk_crew_free(crew);
     lab_deinit(&l);
 }
