@@ -349,6 +349,8 @@ static enum status finish(struct loading *l, struct moe_model *m) {
     for (const struct node *n = l->st.meta->first; n; n = n->next)
         if (strncmp(n->key.p, META_PREFIX, strlen(META_PREFIX)) == 0)
             moe_model_meta_set(m, n->key.p + strlen(META_PREFIX), n->text.p);
+    /* as it was written: a setting that came later than the file is not in it, nor in its hash */
+    m->spec_json = arena_strdup(&m->arena, slice_of(moe_st_meta(&l->st, "spec")));
     moe_model_stamp(m);
     const char *version = moe_st_meta(&l->st, "version");
     if (!version || strcmp(version, m->version) != 0)

@@ -84,6 +84,27 @@ static void test_cut_short(void) {
     fix_close(&f);
 }
 
+/* A file of an earlier day: its spec lacks what has become a setting since. */
+static void test_shorter_spec(void) {
+    struct fixture f = {0};
+    struct buf bytes = {0};
+    struct moe_model *m = NULL;
+    snprintf(path, sizeof path, "/tmp/moe_model_file.%d", (int)getpid());
+    fix_batch(&f, 4, 24, 2, 3);
+    CHECK_OK(fix_open(&f, spec, 2, 11));
+    CU_ASSERT(strlen(f.m->spec_json) > strlen(spec));
+    f.m->spec_json = spec;
+    moe_model_stamp(f.m);
+    CHECK_OK(moe_model_save(f.m, path));
+    CHECK_OK(io_read_file(path, 1 << 24, &bytes));
+    unlink(path);
+    if (CHECK_OK(moe_model_load_bytes(buf_slice(&bytes), "x", &m)))
+        CU_ASSERT_STRING_EQUAL(moe_model_version(m), moe_model_version(f.m));
+    moe_model_free(m);
+    buf_deinit(&bytes);
+    fix_close(&f);
+}
+
 static void test_flipped_bytes(void) {
     struct fixture f = {0};
     struct buf bytes = {0};
@@ -179,5 +200,5 @@ static void test_not_finite(void) {
     fix_close(&f);
 }
 
-SUITE("moe_model_file", TEST(test_identity), TEST(test_cut_short), TEST(test_flipped_bytes),
-      TEST(test_hostile_headers), TEST(test_not_finite))
+SUITE("moe_model_file", TEST(test_identity), TEST(test_shorter_spec), TEST(test_cut_short),
+      TEST(test_flipped_bytes), TEST(test_hostile_headers), TEST(test_not_finite))
