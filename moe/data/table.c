@@ -261,6 +261,7 @@ static void keep_settings(struct moe_table *t, const struct node *root) {
 static enum status read_settings(struct moe_table *t, const struct node *root) {
     static const char *const also[] = {"columns", "crosses", "trees", NULL};
     const struct node *map = root && root->type == NODE_MAP ? node_get(root, "table") : NULL;
+    const struct node *n = NULL;
     if (!root || root->type != NODE_MAP)
         return fail(STATUS_INVALID_ARGUMENT, "%s: there is no section 'tasks'", t->file);
     TRY(conf_read(moe_table_items, map, (struct conf_place){t->file, "table"}, also, &t->conf,
@@ -273,7 +274,9 @@ static enum status read_settings(struct moe_table *t, const struct node *root) {
     for (int i = 0; i < t->n_columns; i++)
         t->all_features |= t->columns[i].kind <= MOE_COLUMN_CATEGORY;
     t->all_features = !t->all_features; /* no input was named */
-    TRY(moe_table_read_trees(t, map));
+    TRY(list_of(t, map, "trees", &n));
+    for (int i = 0; n; n = n->next)
+        TRY(moe_table_read_trees(t, n, i++));
     keep_settings(t, root);
     return STATUS_OK;
 }

@@ -78,9 +78,10 @@ struct moe_table_column {
     struct moe_dict dict;
     float edges[MOE_ENC_BINS_MAX - 1]; /* bins > 0, and of numbers for trees */
     int n_edges;
-    int boosted,
-        task;   /* 1 + place in trees.of: the trees' number for the task; 0: read from cells */
-    float *raw; /* [rows] of a binned column, of the file at hand; heap */
+    const struct moe_trees_conf *trees; /* a number that trees give; NULL: read from cells */
+    struct moe_boost *boosts;           /* [trees->folds] */
+    int task;                           /* theirs */
+    float *raw;                         /* [rows] of a binned column, of the file at hand; heap */
     int raw_cap;
 };
 struct moe_table_task {
@@ -99,9 +100,7 @@ struct moe_table {
     struct moe_table_task *tasks;
     struct moe_task_spec *specs;
     int n_tasks;
-    struct moe_trees_conf trees;
-    struct moe_boost *boosts; /* [trees.of.n x folds] */
-    bool all_features;        /* LibSVM without named columns: every feature is a number */
+    bool all_features; /* LibSVM without named columns: every feature is a number */
     bool learnt;
     bool restored;        /* from a model file: labels may be absent */
     const char *settings; /* sections table and tasks as JSON */
@@ -148,8 +147,8 @@ void moe_table_size_ids(struct moe_table *t);
 
 /* --- trees (table_trees.c) -------------------------------------------------------------------- */
 
-/* Reads table.trees and adds its columns; after the tasks. */
-enum status moe_table_read_trees(struct moe_table *t, const struct node *map);
+/* Reads an entry of table.trees and adds its columns; after the tasks. */
+enum status moe_table_read_trees(struct moe_table *t, const struct node *n, int index);
 int moe_table_offered(const struct moe_table *t); /* columns that the trees may split by */
 /* Once ids are final: fits the trees when learning, and fills in their numbers. */
 void moe_table_finish_trees(struct moe_table *t, struct moe_examples *x, int quiet);

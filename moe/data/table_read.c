@@ -167,7 +167,7 @@ static enum status take_row(struct reading *r) {
     struct moe_table *t = r->t;
     for (int i = 0; i < t->n_columns; i++) {
         const struct moe_table_column *c = &t->columns[i];
-        if (c->boosted) {
+        if (c->trees) {
             r->numbers[c->input] = 0; /* until all rows are there */
         } else if (c->kind == MOE_COLUMN_NUMBER) {
             double v;
@@ -301,7 +301,7 @@ static enum status find_cells(struct reading *r) {
     r->group_cell = r->weight_cell = r->time_cell = -1;
     for (int i = 0; i < t->n_columns; i++) {
         struct moe_table_column *c = &t->columns[i];
-        if (c->n_parts || c->boosted || c->kind == MOE_COLUMN_IGNORE)
+        if (c->n_parts || c->trees || c->kind == MOE_COLUMN_IGNORE)
             continue;
         TRY(find_cell(r, c->from, &c->cell));
         r->group_cell = c->kind == MOE_COLUMN_GROUP ? c->cell : r->group_cell;

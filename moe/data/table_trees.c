@@ -17,7 +17,7 @@
 
 const struct conf_item moe_table_trees_items[] = {
     CONF_STRINGS(struct moe_trees_conf, of, "of", "[]",
-                 "tasks: each gets a number of its own among the inputs; none: no trees"),
+                 "tasks: each gets a number of its own among the inputs"),
     CONF_INT(struct moe_trees_conf, folds, "folds", "4", 2, 32, NULL,
              "parts of the training rows; each gets its numbers from trees of the others"),
     CONF_INT(struct moe_trees_conf, boost.count, "count", "100", 1, 10000, "trees",
@@ -43,35 +43,40 @@ static int task_of(const struct moe_table *t, const char *name) {
     return -1;
 }
 
-enum status moe_table_read_trees(struct moe_table *t, const struct node *map) {
-    const struct conf_place place = {t->file, "table.trees"};
-    const struct node *n = map ? node_get(map, "trees") : NULL;
-    TRY(conf_read(moe_table_trees_items, n, place, NULL, &t->trees, &t->arena));
-    t->boosts = ARENA_ARRAY(&t->arena, struct moe_boost, t->trees.of.n * (int)t->trees.folds + 1);
-    for (int i = 0; i < t->trees.of.n; i++) {
-        const int task = task_of(t, t->trees.of.v[i]);
-        if (task < 0 || !moe_loss_is_probability(&t->specs[task].loss))
-            return fail(STATUS_INVALID_ARGUMENT, "%s:%d: table.trees.of: '%s' is no task%s",
-                        t->file, n->line, t->trees.of.v[i],
-                        task < 0 ? "" : " with labels of 0 to 1");
-        const char *name = arena_printf(&t->arena, MOE_TREES_OF "%s", t->trees.of.v[i]);
-        for (int c = 0; c < t->n_columns; c++)
-            if (strcmp(t->columns[c].name, name) == 0)
-                return fail(STATUS_INVALID_ARGUMENT,
-                            "%s:%d: table.trees.of: column '%s' stands "
-                            "twice",
-                            t->file, n->line, name);
-        struct moe_table_column *c = moe_table_add(t, name, NULL, MOE_COLUMN_NUMBER);
-        c->boosted = i + 1;
-        c->task = task;
-    }
+static enum status add_number(struct moe_table *t, const struct moe_trees_conf *conf,
+                              struct conf_place place, int line, const char *task_name) {
+    const int task = task_of(t, task_name);
+    if (task < 0 || !moe_loss_is_probability(&t->specs[task].loss))
+        return fail(STATUS_INVALID_ARGUMENT, "%s:%d: %s.of: '%s' is no task%s", t->file, line,
+                    place.section, task_name, task < 0 ? "" : " with labels of 0 to 1");
+    const char *name = arena_printf(&t->arena, MOE_TREES_OF "%s", task_name);
+    for (int c = 0; c < t->n_columns; c++)
+        if (strcmp(t->columns[c].name, name) == 0)
+            return fail(STATUS_INVALID_ARGUMENT, "%s:%d: %s.of: column '%s' stands twice", t->file,
+                        line, place.section, name);
+    struct moe_table_column *c = moe_table_add(t, name, NULL, MOE_COLUMN_NUMBER);
+    c->trees = conf;
+    c->boosts = ARENA_ARRAY(&t->arena, struct moe_boost, (int)conf->folds);
+    c->task = task;
+    return STATUS_OK;
+}
+
+enum status moe_table_read_trees(struct moe_table *t, const struct node *n, int index) {
+    const struct conf_place place = {t->file, arena_printf(&t->arena, "table.trees[%d]", index)};
+    struct moe_trees_conf *conf = ARENA_ARRAY(&t->arena, struct moe_trees_conf, 1);
+    TRY(conf_read(moe_table_trees_items, n, place, NULL, conf, &t->arena));
+    if (conf->of.n == 0)
+        return fail(STATUS_INVALID_ARGUMENT, "%s:%d: %s.of: names no task", t->file, n->line,
+                    place.section);
+    for (int i = 0; i < conf->of.n; i++)
+        TRY(add_number(t, conf, place, n->line, conf->of.v[i]));
     return STATUS_OK;
 }
 
 /* --- rows in bins ---------------------------------------------------------------------------- */
 
 static bool is_offered(const struct moe_table_column *c) {
-    return c->kind == MOE_COLUMN_NUMBER ? !c->boosted
+    return c->kind == MOE_COLUMN_NUMBER ? !c->trees
                                         : c->kind == MOE_COLUMN_CATEGORY && !c->n_parts && !c->hash;
 }
 
@@ -163,29 +168,29 @@ static void bin_rows(struct moe_table *t, const struct moe_examples *x, struct b
 
 /* --- folds ----------------------------------------------------------------------------------- */
 
-static int fold_of(const struct moe_table *t, const struct moe_examples *x, int r) {
-    return (int)(hash_mix(17, (uint64_t)x->group[r]) % (uint64_t)t->trees.folds);
+static int fold_of(const struct moe_table_column *c, const struct moe_examples *x, int r) {
+    return (int)(hash_mix(17, (uint64_t)x->group[r]) % (uint64_t)c->trees->folds);
 }
 
 /* The trees of a task that leave out a fold; their numbers for the rows of that fold. */
-static void learn_fold(struct moe_table *t, struct binned *b, struct moe_examples *x,
-                       const struct moe_table_column *c, int fold) {
-    struct moe_boost *boost = &t->boosts[(c->boosted - 1) * (int)t->trees.folds + fold];
-    const size_t columns = (size_t)x->inputs.cand_columns, tasks = (size_t)t->n_tasks;
+static void learn_fold(struct binned *b, struct moe_examples *x, const struct moe_table_column *c,
+                       int fold) {
+    struct moe_boost *boost = &c->boosts[fold];
+    const size_t columns = (size_t)x->inputs.cand_columns, tasks = (size_t)b->rows.label_stride;
     int *use = HEAP_ARRAY(int, x->n_rows + 1), n = 0;
     int *held = HEAP_ARRAY(int, x->n_rows + 1), n_held = 0;
     b->rows.label = x->labels + c->task;
     for (int r = 0; r < x->n_rows; r++)
         if (isnan(b->rows.label[(size_t)r * tasks]))
             continue;
-        else if (fold_of(t, x, r) == fold)
+        else if (fold_of(c, x, r) == fold)
             held[n_held++] = r;
         else
             use[n++] = r;
     if (n)
-        moe_boost_fit(&t->trees.boost, &b->rows, use, n, held, n_held, (uint64_t)fold, boost);
+        moe_boost_fit(&c->trees->boost, &b->rows, use, n, held, n_held, (uint64_t)fold, boost);
     for (int r = 0; r < x->n_rows; r++)
-        if (fold_of(t, x, r) == fold)
+        if (fold_of(c, x, r) == fold)
             x->cand[(size_t)r * columns + (size_t)c->input] =
                 moe_boost_score(boost, b->bins + (size_t)r * (size_t)b->rows.columns);
     heap_free(use);
@@ -197,38 +202,44 @@ static double chance(float z) { return 1 / (1 + exp(-(double)z)); }
 /* The log-odds of the folds' mean probability: a mean of log-odds would be lower than what the
  * single folds say of training rows where a task is rare, by a percent of its rate on
  * Census-Income. */
-static void apply(const struct moe_table *t, const struct binned *b, struct moe_examples *x,
+static void apply(const struct binned *b, struct moe_examples *x,
                   const struct moe_table_column *c) {
-    const int folds = (int)t->trees.folds;
-    const struct moe_boost *boosts = &t->boosts[(c->boosted - 1) * folds];
+    const int folds = (int)c->trees->folds;
     for (int r = 0; r < x->n_rows; r++) {
         double sum = 0;
         for (int f = 0; f < folds; f++)
-            sum +=
-                chance(moe_boost_score(&boosts[f], b->bins + (size_t)r * (size_t)b->rows.columns));
+            sum += chance(
+                moe_boost_score(&c->boosts[f], b->bins + (size_t)r * (size_t)b->rows.columns));
         sum = fmin(fmax(sum / folds, 1e-12), 1 - 1e-12);
         x->cand[(size_t)r * (size_t)x->inputs.cand_columns + (size_t)c->input] =
             (float)log(sum / (1 - sum));
     }
 }
 
+static int count_fits(const struct moe_table *t) {
+    int n = 0;
+    for (int i = 0; i < t->n_columns; i++)
+        n += t->columns[i].trees ? (int)t->columns[i].trees->folds : 0;
+    return n;
+}
+
 void moe_table_finish_trees(struct moe_table *t, struct moe_examples *x, int quiet) {
     struct binned b = {0};
     struct progress progress;
     int64_t done = 0;
-    if (t->trees.of.n == 0)
+    const int fits = count_fits(t);
+    if (fits == 0)
         return;
     bin_rows(t, x, &b);
-    progress_start(&progress, "trees", "fits", t->learnt ? 1 : t->trees.of.n * t->trees.folds,
-                   quiet);
+    progress_start(&progress, "trees", "fits", t->learnt ? 1 : fits, quiet);
     for (int i = 0; i < t->n_columns; i++) {
         const struct moe_table_column *c = &t->columns[i];
-        if (!c->boosted)
+        if (!c->trees)
             continue;
         if (t->learnt)
-            apply(t, &b, x, c);
-        for (int f = 0; !t->learnt && f < t->trees.folds; f++) {
-            learn_fold(t, &b, x, c, f);
+            apply(&b, x, c);
+        for (int f = 0; !t->learnt && f < c->trees->folds; f++) {
+            learn_fold(&b, x, c, f);
             progress_at(&progress, ++done);
         }
     }
@@ -239,8 +250,9 @@ void moe_table_finish_trees(struct moe_table *t, struct moe_examples *x, int qui
 }
 
 void moe_table_free_trees(struct moe_table *t) {
-    for (int i = 0; t->boosts && i < t->trees.of.n * (int)t->trees.folds; i++)
-        moe_boost_deinit(&t->boosts[i]);
+    for (int i = 0; i < t->n_columns; i++)
+        for (int f = 0; t->columns[i].trees && f < t->columns[i].trees->folds; f++)
+            moe_boost_deinit(&t->columns[i].boosts[f]);
 }
 
 /* --- with the model -------------------------------------------------------------------------- */
@@ -248,24 +260,27 @@ void moe_table_free_trees(struct moe_table *t) {
 void moe_table_save_trees(const struct moe_table *t, struct json *j) {
     struct buf text = {0};
     json_array(j);
-    for (int i = 0; i < t->trees.of.n * (int)t->trees.folds; i++) {
-        buf_clear(&text);
-        moe_boost_save(&t->boosts[i], &text);
-        json_str(j, buf_slice(&text));
-    }
+    for (int i = 0; i < t->n_columns; i++)
+        for (int f = 0; t->columns[i].trees && f < t->columns[i].trees->folds; f++) {
+            buf_clear(&text);
+            moe_boost_save(&t->columns[i].boosts[f], &text);
+            json_str(j, buf_slice(&text));
+        }
     json_array_end(j);
     buf_deinit(&text);
 }
 
 enum status moe_table_take_trees(struct moe_table *t, const struct node *list) {
-    const int n = t->trees.of.n * (int)t->trees.folds, columns = moe_table_offered(t);
-    int i = 0;
-    if (!list && n == 0) /* a file from before there were trees */
+    const int fits = count_fits(t), columns = moe_table_offered(t);
+    if (!list && fits == 0) /* a file from before there were trees */
         return STATUS_OK;
-    if (!list || list->type != NODE_LIST || list->n != n)
+    if (!list || list->type != NODE_LIST || list->n != fits)
         return fail(STATUS_DATA_LOSS, "%s: metadata 'table': its trees", t->file);
-    for (const struct node *s = list->first; s; s = s->next, i++)
-        if (s->type != NODE_STRING || moe_boost_load(s->text, columns, &t->boosts[i]) != STATUS_OK)
-            return fail(STATUS_DATA_LOSS, "%s: metadata 'table': its trees", t->file);
+    const struct node *s = list->first;
+    for (int i = 0; i < t->n_columns; i++)
+        for (int f = 0; t->columns[i].trees && f < t->columns[i].trees->folds; f++, s = s->next)
+            if (s->type != NODE_STRING ||
+                moe_boost_load(s->text, columns, &t->columns[i].boosts[f]) != STATUS_OK)
+                return fail(STATUS_DATA_LOSS, "%s: metadata 'table': its trees", t->file);
     return STATUS_OK;
 }

@@ -12,8 +12,8 @@
 
 enum { ROWS = 2000 };
 static const char settings[] =
-    "table:\n  number: [a]\n  category: [c, who]\n  trees: {of: [y], count: 20, rows_min: 1,\n"
-    "    patience: 0, columns: 1, ridge: 0.1}\n"
+    "table:\n  number: [a]\n  category: [c, who]\n  trees:\n"
+    "    - {of: [y], count: 20, rows_min: 1, patience: 0, columns: 1, ridge: 0.1}\n"
     "tasks: [{name: y}, {name: z, loss: mse}]\n";
 static struct arena arena;
 static char path[64];
@@ -117,12 +117,14 @@ static void test_wrong_settings(void) {
     static const struct {
         const char *yaml, *part;
     } cases[] = {
-        {"table: {number: [a], trees: {of: [q]}}\ntasks: [{name: y}]", "'q' is no task"},
-        {"table: {number: [a], trees: {of: [y, y]}}\ntasks: [{name: y}]", "stands twice"},
-        {"table: {number: [a], trees: {of: [y]}}\ntasks: [{name: y, loss: mse}]",
+        {"table: {number: [a], trees: [{of: [q]}]}\ntasks: [{name: y}]", "'q' is no task"},
+        {"table: {number: [a], trees: [{of: [y]}, {of: [y]}]}\ntasks: [{name: y}]", "stands twice"},
+        {"table: {number: [a], trees: [{of: [y]}]}\ntasks: [{name: y, loss: mse}]",
          "no task with labels of 0 to 1"},
-        {"table: {number: [a], trees: {off: [y]}}\ntasks: [{name: y}]", "table.trees.off"},
-        {"table: {number: [a], trees: {folds: 1}}\ntasks: [{name: y}]", "table.trees.folds"},
+        {"table: {number: [a], trees: [{off: [y]}]}\ntasks: [{name: y}]", "table.trees[0].off"},
+        {"table: {number: [a], trees: [{folds: 1}]}\ntasks: [{name: y}]", "table.trees[0].folds"},
+        {"table: {number: [a], trees: [{count: 9}]}\ntasks: [{name: y}]", "names no task"},
+        {"table: {number: [a], trees: {of: [y]}}\ntasks: [{name: y}]", "must be a list"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct moe_table *t;
