@@ -8,6 +8,7 @@
  *       category: [occupation, industry]
  *       columns: [{name: income, kind: ignore}, {name: w, kind: weight}]
  *       crosses: [{of: [occupation, industry], embed: 8, min_count: 5}]
+ *       trees: [{of: [income]}]
  *     tasks:
  *       - {name: income, column: income, positive: ["50000+."]}
  *

@@ -38,15 +38,17 @@ QUICK = ("grpc.spin=100us", "grpc.split_min=29")
 METARANK = {"import": 2269, "import RSS": 10400, "user": 1884, "item": 4562, "ndcg": 0.522}
 
 
-def run(words, quiet=True):
-    """A verb to its end: (its JSON, wall s, CPU s, peak RSS MB)."""
+def run(words):
+    """A verb to its end: (its JSON, wall s, CPU s, peak RSS MB). A failure ends the benchmark with the verb's own
+    words."""
     start = time.monotonic()
-    with tempfile.TemporaryFile("w+") as out:
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as said:
         child = subprocess.Popen([moerank.binary(), *map(str, words), "--json", "--quiet"], stdout=out,
-                                 stderr=subprocess.DEVNULL if quiet else None)
+                                 stderr=said)
         _, status, usage = os.wait4(child.pid, 0)
         if status != 0:
-            raise SystemExit(f"moerank {' '.join(map(str, words))}: exit status {status >> 8}")
+            said.seek(0)
+            raise SystemExit(f"moerank {' '.join(map(str, words))}: {said.read().strip()}")
         out.seek(0)
         return (json.load(out), time.monotonic() - start, usage.ru_utime + usage.ru_stime,
                 usage.ru_maxrss / 1024)

@@ -8,6 +8,7 @@
 #include "base/hash.h"
 #include "base/heap.h"
 #include "moe/train/loss.h"
+#include "moe/data/examples.h"
 #include "moe/model_impl.h"
 
 #define FIX_GROUPS 6
@@ -133,6 +134,25 @@ static inline enum status fix_open(struct fixture *f, const char *spec_json, int
     for (int i = 0; i < 2; i++)
         moe_embed_grad_init(&f->embed[i], fix_tables[i].rows, fix_tables[i].dim);
     return STATUS_OK;
+}
+
+/* The fixture's rows as training has them, a slate after the other. weight [n_rows] or NULL. */
+static inline struct moe_examples *fix_examples(const struct fixture *f, int n_rows, int n_tasks,
+                                                const float *weight) {
+    struct moe_examples *x = moe_examples_new(&f->inputs, n_tasks);
+    for (int g = 0, from = 0, to; from < n_rows; g++, from = to) {
+        for (to = from; to < n_rows && f->group[to] == f->group[from];)
+            to++;
+        struct moe_batch b = {.n_groups = 1,
+                              .n_rows = to - from,
+                              .query = f->query + g * 3,
+                              .query_ids = f->query_ids + g,
+                              .cand = f->cand + from * 4,
+                              .cand_ids = f->cand_ids + from * 4};
+        moe_examples_add(x, &b, f->labels + from * n_tasks, weight ? weight + from : NULL, g,
+                         (uint64_t)g);
+    }
+    return x;
 }
 
 static inline void fix_close(struct fixture *f) {

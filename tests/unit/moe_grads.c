@@ -1,7 +1,6 @@
 /* moe_grads.c: gradients by expert and task: their sum is the gradient of the sum, equal tasks
  * agree, opposed tasks do not, and what no task reaches has none. */
 #include "moe/report/grads.h"
-#include "moe/data/examples.h"
 #include "tests/support/moe_fixture.h"
 #include "tests/support/suite.h"
 
@@ -13,25 +12,9 @@ enum { ROWS = 40, TASKS = 2 };
     "{\"layers\":[{\"kind\":\"shared_bottom\",\"expert\":{\"hidden\":[6],\"out\":4}}],"            \
     "\"tower\":{\"hidden\":[]}}"
 
-static struct moe_examples *examples_of(const struct fixture *f) {
-    struct moe_examples *x = moe_examples_new(&f->inputs, TASKS);
-    for (int g = 0, from = 0, to; from < ROWS; g++, from = to) {
-        for (to = from; to < ROWS && f->group[to] == f->group[from];)
-            to++;
-        struct moe_batch b = {.n_groups = 1,
-                              .n_rows = to - from,
-                              .query = f->query + g * 3,
-                              .query_ids = f->query_ids + g,
-                              .cand = f->cand + from * 4,
-                              .cand_ids = f->cand_ids + from * 4};
-        moe_examples_add(x, &b, f->labels + from * TASKS, f->weight + from, g, (uint64_t)g);
-    }
-    return x;
-}
-
 static struct moe_examples *open_model(struct fixture *f, const char *spec) {
     fix_batch(f, 6, ROWS, TASKS, 3);
-    return CHECK_OK(fix_open(f, spec, TASKS, 11)) ? examples_of(f) : NULL;
+    return CHECK_OK(fix_open(f, spec, TASKS, 11)) ? fix_examples(f, ROWS, TASKS, f->weight) : NULL;
 }
 
 /* By the ordinary path: all tasks at once. */
@@ -87,7 +70,7 @@ static double cosine_of(struct fixture *f, bool flipped) {
         f->labels[r * TASKS] = (float)(r % 3 == 0);
         f->labels[r * TASKS + 1] = flipped ? 1 - f->labels[r * TASKS] : f->labels[r * TASKS];
     }
-    x = examples_of(f);
+    x = fix_examples(f, ROWS, TASKS, f->weight);
     moe_task_grads_new(f->m, x, &g);
     double cosine = g->cosine[1];
     moe_task_grads_free(g);

@@ -23,19 +23,7 @@ static struct moe_examples *open_all(struct fixture *f, const char *spec) {
     fix_batch(f, 6, ROWS, TASKS, 3);
     if (!CHECK_OK(fix_open(f, spec, TASKS, 11)))
         return NULL;
-    struct moe_examples *x = moe_examples_new(&f->inputs, TASKS);
-    for (int g = 0, from = 0, to; from < ROWS; g++, from = to) {
-        for (to = from; to < ROWS && f->group[to] == f->group[from];)
-            to++;
-        struct moe_batch b = {.n_groups = 1,
-                              .n_rows = to - from,
-                              .query = f->query + g * 3,
-                              .query_ids = f->query_ids + g,
-                              .cand = f->cand + from * 4,
-                              .cand_ids = f->cand_ids + from * 4};
-        moe_examples_add(x, &b, f->labels + from * TASKS, NULL, g, (uint64_t)g);
-    }
-    return x;
+    return fix_examples(f, ROWS, TASKS, NULL);
 }
 
 static void test_weights_and_predictions(void) {
