@@ -43,7 +43,7 @@ struct ingest {
     struct rk_config *config;
     struct feat_state *state;
     struct rk_ingest_counts counts;
-    int64_t late;
+    int64_t late, first_late_line;
     double seconds;
     enum feat_verdict verdicts[STREAM_RUN_MAX];
 };
@@ -74,12 +74,25 @@ static enum status follow(struct ingest *g, bool until_end, int quiet) {
 /* ---- from a file ------------------------------------------------------------------------------
  */
 
-static void count(struct ingest *g, enum feat_verdict verdict) {
+static void count(struct ingest *g, enum feat_verdict verdict, int64_t line) {
+    if (verdict == FEAT_LATE && g->late == 0)
+        g->first_late_line = line;
     g->counts.received++;
     g->counts.applied += verdict == FEAT_APPLIED;
     g->counts.repeated += verdict == FEAT_REPEATED;
     g->counts.dead_lettered += verdict == FEAT_LATE;
     g->late += verdict == FEAT_LATE;
+}
+
+/* Once, at the end: thousands of lines alike would say no more. */
+static void say_late(const struct ingest *g) {
+    const struct feat_plan *p = g->config->plan;
+    if (g->late > 0)
+        log_warn("ingest",
+                 "%lld events came later than %.0f s (lateness) or bear a time further ahead than "
+                 "%.0f s (ahead), and are left out; the first: line %lld",
+                 (long long)g->late, (double)p->lateness_us / 1e6, (double)p->ahead_us / 1e6,
+                 (long long)g->first_late_line);
 }
 
 static enum status on_events(void *context, const struct ev_event *events, int n) {
@@ -89,7 +102,7 @@ static enum status on_events(void *context, const struct ev_event *events, int n
                     (unsigned long long)g->counts.received);
     TRY(feat_state_apply(g->state, events, n, g->verdicts));
     for (int i = 0; i < n; i++)
-        count(g, g->verdicts[i]);
+        count(g, g->verdicts[i], events[i].source.offset + 1);
     return STATUS_OK;
 }
 
@@ -106,6 +119,7 @@ static enum status read_file(struct ingest *g, const char *path, int quiet) {
     struct stream_source source = {.path = path};
     struct stream_handler handler = {.context = g, .events = on_events, .bad = on_bad};
     TRY(stream_read(&source, "ingest", quiet, &handler));
+    say_late(g);
     const char *snapshot = g->config->state.snapshot;
     return *snapshot ? feat_state_save(g->state, snapshot) : STATUS_OK;
 }

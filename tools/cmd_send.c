@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include "base/clock.h"
 #include "base/io.h"
+#include "base/log.h"
 #include "base/progress.h"
 #include "proto/ev.h"
 #include "ranker/config.h"
@@ -36,8 +37,17 @@ struct sending {
     struct rk_producer *producer;
     struct io_lines *lines;
     struct arena arena; /* of one event */
-    int64_t sent, wrong, bytes;
+    int64_t sent, wrong, too_long, bytes;
 };
+
+/* No broker would take it, and no reader would. */
+static enum status leave_out(struct sending *s, enum status status) {
+    if (status != STATUS_RESOURCE_EXHAUSTED || s->o->strict)
+        return status;
+    log_warn("send", "%s: left out", status_message());
+    s->too_long++;
+    return STATUS_OK;
+}
 
 static enum status send_line(struct sending *s, struct slice line) {
     struct ev_event e;
@@ -76,8 +86,7 @@ static enum status send_all(struct sending *s, int quiet, double *seconds) {
         enum status status = io_lines_next(s->lines, &line);
         if (status == STATUS_OUT_OF_RANGE)
             break;
-        TRY(status);
-        TRY(send_line(s, line));
+        TRY(status == STATUS_OK ? send_line(s, line) : leave_out(s, status));
         progress_at(&p, s->sent);
         pace(s, start_us);
     }
@@ -93,6 +102,7 @@ static enum status print_result(const struct sending *s, bool json, double secon
     report_cstr(&r, "topic", s->topic);
     report_int(&r, "sent", s->sent);
     report_int(&r, "wrong", s->wrong);
+    report_int(&r, "too_long", s->too_long);
     report_int(&r, "bytes", s->bytes);
     report_num(&r, "seconds", seconds, 2);
     report_num(&r, "events_per_s", (double)s->sent / seconds, 0);
@@ -126,7 +136,7 @@ static const struct verb verb = {
     .about =
         "Puts the events of a file into Kafka, keyed by user (item events by item). Lines that are "
         "no valid events are sent all the same and counted: the reader of the topic dead-letters "
-        "them.",
+        "them. Those longer than an event can be (1 MiB) are left out and counted.",
     .example = "moerank send --config moerank.yaml --file events.jsonl.zst --rate 5000",
     .items = items,
     .bytes = sizeof(struct options),

@@ -115,13 +115,18 @@ static enum status on_bad(void *context, const char *reason, const struct rk_mes
     return rk_producer_dead_letter(h->dead, k->dead_letter_topic, m, k->topic, reason);
 }
 
-static enum status on_event(void *context, const struct ev_event *e, const struct rk_message *m) {
-    struct harvest *h = context;
-    enum feat_verdict verdict;
+static void make_examples(struct harvest *h, const struct ev_event *e) {
     if (h->before)
         h->before(h->context, e);
     open_served(h, e->event_time_us);
     rk_labels_event(h->labels, e);
+}
+
+static enum status on_event(void *context, const struct ev_event *e, const struct rk_message *m) {
+    struct harvest *h = context;
+    enum feat_verdict verdict;
+    if (!feat_state_is_ahead(h->config->plan, e)) /* a wrong clock closes no examples */
+        make_examples(h, e);
     feat_state_apply(h->state, e, 1, &verdict);
     h->applied += verdict == FEAT_APPLIED;
     h->repeated += verdict == FEAT_REPEATED;

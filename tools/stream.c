@@ -4,6 +4,7 @@
 #include "tools/stream.h"
 #include <pthread.h>
 #include <stdio.h>
+#include "base/clock.h"
 #include "base/heap.h"
 #include "base/io.h"
 #include "base/progress.h"
@@ -14,6 +15,8 @@
 static enum status decode_line(struct arena *a, const struct rk_message *m, struct ev_event *out) {
     TRY(ev_decode_json(a, m->value, out));
     out->source = m->source;
+    if (out->arrival_time_us == 0)
+        out->arrival_time_us = m->timestamp_us;
     return STATUS_OK;
 }
 
@@ -48,13 +51,15 @@ struct decoder {
     struct io_lines *lines;
     struct queue *empty, *full;
     struct block *blocks; /* [BLOCKS] */
+    int64_t opened_us;
     pthread_t thread;
 };
 
-static void decode_next(struct block *b, const struct io_lines *lines, enum status status,
+static void decode_next(const struct decoder *d, struct block *b, enum status status,
                         struct slice line) {
     struct rk_message *m = &b->messages[b->n];
-    *m = (struct rk_message){.source = {0, io_lines_number(lines) - 1}};
+    *m = (struct rk_message){.source = {0, io_lines_number(d->lines) - 1},
+                             .timestamp_us = d->opened_us};
     b->bad[b->n] = NULL;
     if (status == STATUS_OK) { /* else it was too long; the rest can be read */
         m->value = arena_dup(&b->a, line);
@@ -65,20 +70,20 @@ static void decode_next(struct block *b, const struct io_lines *lines, enum stat
     b->n++;
 }
 
-static void fill(struct block *b, struct io_lines *lines) {
+static void fill(const struct decoder *d, struct block *b) {
     size_t bytes = 0;
     arena_reset(&b->a);
     b->n = 0;
     b->end = STATUS_OK;
     while (b->n < BLOCK_LINES && bytes < BLOCK_BYTES) {
         struct slice line = {NULL, 0};
-        enum status status = io_lines_next(lines, &line);
+        enum status status = io_lines_next(d->lines, &line);
         if (status != STATUS_OK && status != STATUS_RESOURCE_EXHAUSTED) {
             b->end = status;
             b->why = arena_strdup(&b->a, slice_of(status_message()));
             return;
         }
-        decode_next(b, lines, status, line);
+        decode_next(d, b, status, line);
         bytes += line.n;
     }
 }
@@ -87,7 +92,7 @@ static void *decode_all(void *context) {
     struct decoder *d = context;
     struct block *b;
     while ((b = queue_pop(d->empty, -1)) != NULL) {
-        fill(b, d->lines);
+        fill(d, b);
         if (!queue_push(d->full, b) || b->end != STATUS_OK)
             break;
     }
@@ -141,7 +146,7 @@ static enum status decode_and_take(struct decoder *d, struct progress *p,
 
 static enum status read_file(const char *path, const char *what, int quiet,
                              const struct stream_handler *h) {
-    struct decoder d = {0};
+    struct decoder d = {.opened_us = clock_wall_us()};
     struct progress p;
     TRY(io_lines_open(path, EV_BYTES_MAX, &d.lines));
     d.blocks = HEAP_ARRAY(struct block, BLOCKS);

@@ -1,7 +1,9 @@
 /* stream.h: recorded events for verbs: a file of JSON lines, or a Kafka topic from its beginning to
  * its end as of now. They come one at a time, in an order in which they may be applied:
  *
- *   file:  line by line; partition 0, offset = line number - 1;
+ *   file:  line by line; partition 0, offset = line number - 1. A line that does not say when it
+ *          arrived did so at the latest when the file was opened: what bears a time further ahead
+ *          of that than `ahead` has a wrong clock, and must not make all after it late;
  *   topic: each partition in its own order, partitions interleaved by event time, so that equal
  *          topics give equal streams however the broker hands them out. All messages are held in
  *          memory until then. No consumer group is joined and nothing is committed. */
@@ -14,7 +16,8 @@ struct stream_source {
 };
 
 enum { STREAM_RUN_MAX = 2000 };
-/* Called for each message, `m` being its bytes (timestamp 0 in a file). Failures end the stream. */
+/* Called for each message, `m` being its bytes (timestamp: in a file, when it was opened). Failures
+ * end the stream. */
 struct stream_handler {
     void *context;
     enum status (*event)(void *context, const struct ev_event *e, const struct rk_message *m);

@@ -8,7 +8,7 @@
 #include "base/heap.h"
 
 void survey_init(struct survey *s, const struct feat_plan *plan, int64_t sample) {
-    *s = (struct survey){.plan = plan, .sample = sample};
+    *s = (struct survey){.plan = plan, .sample = sample, .opened_us = clock_wall_us()};
     arena_init(&s->arena, 0);
     if (plan) {
         s->state = feat_state_new(plan);
@@ -89,6 +89,14 @@ static void count_kind(struct survey *s, const struct ev_event *e, int64_t numbe
     count_fields(s, kind, e->fields, e->n_fields, number);
     for (int i = 0; i < e->n_shown; i++)
         count_fields(s, "shown", e->shown[i].fields, e->shown[i].n_fields, number);
+}
+
+/* What no plan could apply; its time says nothing of the stream's. */
+static bool is_too_far_ahead(struct survey *s, const struct ev_event *e) {
+    static const struct feat_plan usual = {.ahead_us = 86400 * INT64_C(1000000)};
+    bool is = feat_state_is_ahead(s->plan ? s->plan : &usual, e);
+    s->too_far_ahead += is;
+    return is;
 }
 
 static void look_at_time(struct survey *s, const struct ev_event *e) {
@@ -217,8 +225,11 @@ void survey_line(struct survey *s, struct slice line, int64_t number) {
     }
     s->lines++;
     e.source = (struct ev_source){0, number - 1};
+    if (e.arrival_time_us == 0)
+        e.arrival_time_us = s->opened_us;
     count_kind(s, &e, number);
-    look_at_time(s, &e);
+    if (!is_too_far_ahead(s, &e))
+        look_at_time(s, &e);
     join(s, &e);
     if (!s->plan)
         return;

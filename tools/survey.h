@@ -21,6 +21,8 @@ struct survey {
 
     int64_t first_us, last_us; /* event times; 0: no event */
     int64_t out_of_order, too_late, behind_max_us;
+    int64_t opened_us;     /* what arrived, did so by then */
+    int64_t too_far_ahead; /* of the time they arrived: wrong clocks */
 
     struct map items, rankings, shown; /* hashes seen; shown: of ranking and item */
     int64_t interactions, on_unseen_items, with_ranking, joined, joined_item;

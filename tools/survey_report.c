@@ -34,6 +34,7 @@ static void report_times(const struct survey *s, struct report *r) {
     report_num(r, "furthest_behind_s", (double)s->behind_max_us * 1e-6, 3);
     if (s->plan)
         report_num(r, "too_late_share", share(s->too_late, good), 4);
+    report_int(r, "too_far_ahead", s->too_far_ahead);
     report_int(r, "interactions", s->interactions);
     report_num(r, "on_unseen_items_share", share(s->on_unseen_items, s->interactions), 4);
     report_num(r, "with_ranking_share", share(s->with_ranking, s->interactions), 4);

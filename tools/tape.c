@@ -4,6 +4,7 @@
  * event time itself: a late event must not hold its partition back, and offsets within a partition
  * may only grow. Ties go to the lower partition. */
 #include "tools/tape.h"
+#include "base/clock.h"
 #include "base/heap.h"
 #include "base/io.h"
 #include "base/progress.h"
@@ -112,6 +113,7 @@ static enum status record_topic(struct tape *t, const struct rk_kafka_conf *kafk
 }
 
 static enum status record_lines(struct tape *t, struct io_lines *lines, struct progress *p) {
+    int64_t opened_us = clock_wall_us();
     for (;;) {
         struct rk_message m = {0};
         enum status status = io_lines_next(lines, &m.value);
@@ -123,6 +125,7 @@ static enum status record_lines(struct tape *t, struct io_lines *lines, struct p
         else
             TRY(status);
         m.source = (struct ev_source){0, io_lines_number(lines) - 1};
+        m.timestamp_us = opened_us;
         record(t, &m);
         progress_at(p, t->n);
     }

@@ -32,6 +32,12 @@ json "$out" 'r["events"] == 2000 and r["late"] > 10'
 want 0 "$moerank" ingest "${config[@]}" --set kafka.topic=synthetic --set kafka.group=direct --until-end --quiet --json
 json "$out" 'r["received"] == 2000 == r["applied"] and r["users"] == 60 and r["items"] == 40'
 
+# ---- a line longer than any event: left out, and what follows it is sent
+{ head -c 1100000 /dev/zero | tr '\0' x; echo; echo '{"event":"user","id":"1","timestamp":1000,"user":"u"}'; } >"$tmp/long.jsonl"
+want 0 "$moerank" send "${config[@]}" --topic synthetic --file "$tmp/long.jsonl" --quiet --json
+json "$out" 'r["sent"] == 1 and r["too_long"] == 1 and r["wrong"] == 0'
+want 1 "$moerank" send "${config[@]}" --topic synthetic --file "$tmp/long.jsonl" --quiet --strict
+
 # ---- 6000 good events, 60 malformed, from a file
 small=(--events 6000 --users 60 --items 40 --malformed 0.01 --quiet)
 want 0 "$moerank" generate "${small[@]}" --to "$tmp/events.jsonl"
