@@ -6,6 +6,7 @@
 #include "base/io.h"
 #include "features/kind.h"
 #include "tests/contract/features_expect.h"
+#include "tests/contract/features_query.h"
 
 enum { WORLDS = 12, ORDERS = 4, QUERIES = 25 };
 
@@ -19,59 +20,6 @@ static struct feat_plan *whole_plan(void) {
     CHECK_OK(feat_plan_parse(map, "plan.yaml", &p));
     arena_deinit(&a);
     return p;
-}
-
-static void random_query(struct world *w, struct rng *rng, struct query *q) {
-    memset(q, 0, sizeof *q);
-    if (rng_below(rng, 3) == 0)
-        q->tenant = SLICE_LIT("other");
-    if (rng_below(rng, 8) > 0)
-        q->user = name_of(w, "u", rng_below(rng, 8)); /* u6 and u7 are unknown */
-    if (rng_below(rng, 4) > 0)
-        q->session = name_of(w, "s", rng_below(rng, 6));
-    q->n_items = (int)rng_below(rng, 15);
-    for (int i = 0; i < q->n_items; i++) {
-        q->items[i] = name_of(w, "i", rng_below(rng, 15));
-        q->scores[i] = rng_below(rng, 5) == 0 ? NAN : rng_float(rng);
-    }
-    if (rng_below(rng, 2) == 0)
-        q->context[q->n_context++] =
-            (struct ev_field){SLICE_LIT("hour"), number_value(rng_below(rng, 24))};
-    if (rng_below(rng, 2) == 0)
-        q->context[q->n_context++] = (struct ev_field){
-            SLICE_LIT("page"), text_value(rng_below(rng, 2) == 0 ? "home" : "search")};
-    add_field(w, q->context, &q->n_context, "query", pick_text(w, queries, 4));
-    add_field(w, q->context, &q->n_context, "referer", pick_text(w, referers, 4));
-    add_field(w, q->context, &q->n_context, "local", pick_text(w, clocks, 4));
-    if (rng_below(rng, 2) == 0)
-        add_field(w, q->context, &q->n_context, "agent", pick_text(w, agents, 3));
-    q->n_placed = rng_below(rng, 2) == 0 ? q->n_items / 2 : 0;
-    /* from as far behind as the rings promise to serve to long after */
-    q->now_us = w->newest_us - LATENESS_US + (int64_t)rng_below(rng, 500) * 1000000;
-}
-
-static void extract(struct feat_state *s, struct arena *a, const struct query *q, bool by_key,
-                    struct feat_rows *out) {
-    static const struct slice score = SLICE_LIT("score");
-    const float *const columns[] = {q->scores};
-    uint64_t keys[16];
-    for (int i = 0; i < q->n_items; i++)
-        keys[i] = feat_item_key(q->tenant, q->items[i]);
-    struct feat_request request = {.tenant = q->tenant,
-                                   .user = q->user,
-                                   .session = q->session,
-                                   .context = q->context,
-                                   .n_context = q->n_context,
-                                   .items = by_key ? NULL : q->items,
-                                   .item_keys = by_key ? keys : NULL,
-                                   .n_items = q->n_items,
-                                   .column_names = &score,
-                                   .column_values = columns,
-                                   .n_columns = 1,
-                                   .n_placed = q->n_placed};
-    feat_state_read_begin(s);
-    feat_state_extract(s, a, &request, q->now_us, out);
-    feat_state_read_end(s);
 }
 
 /* What a column has been, over all worlds: a comparison of constants would prove nothing. */
@@ -169,9 +117,9 @@ static int differences(struct world *w, struct feat_state *s, const struct feat_
         arena_reset(&a);
         random_query(w, &rng, q);
         oracle_init(&o, w, q);
-        extract(s, &a, q, false, &rows);
+        ask(s, &a, q, false, &rows);
         wrong += compare_rows(p, &o, &rows, print);
-        extract(s, &a, q, true, &again); /* items by key: the same bytes */
+        ask(s, &a, q, true, &again); /* items by key: the same bytes */
         wrong += memcmp(rows.cand, again.cand,
                         (size_t)(rows.n_rows * p->cand_columns) * sizeof(float)) != 0;
     }
@@ -396,7 +344,7 @@ static void digests(struct world *w, struct feat_state *s, const struct feat_pla
         struct query *q = ARENA_NEW(&a, struct query);
         struct feat_rows rows;
         random_query(w, &rng, q);
-        extract(s, &a, q, false, &rows);
+        ask(s, &a, q, false, &rows);
         out[i] = digest(p, &rows);
     }
     arena_deinit(&a);

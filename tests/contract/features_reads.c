@@ -7,6 +7,7 @@
 #include "base/heap.h"
 #include "features/past.h"
 #include "tests/contract/features_expect.h"
+#include "tests/contract/features_same.h"
 #include "tests/support/redis_server.h"
 
 enum { WORLDS = 3, BUCKETS = 5, BACK_MAX = 10, BATCH_MAX = 12, HISTORY_MAX = EVENTS };
@@ -68,21 +69,11 @@ static void tell(const struct world *w, struct progress_of at) {
     }
 }
 
-static struct feat_request question(struct world *w, struct rng *rng, struct slice *items) {
-    struct feat_request r = {.items = items, .n_items = 12};
-    if (rng_below(rng, 3) == 0)
-        r.tenant = SLICE_LIT("other");
-    r.user = name_of(w, "u", rng_below(rng, 8));
-    r.session = name_of(w, "s", rng_below(rng, 6));
-    for (int i = 0; i < r.n_items; i++)
-        items[i] = name_of(w, "i", rng_below(rng, 15));
-    return r;
-}
-
 /* The rows again, in memory, of what `applied` and `ahead` say. */
 static void make_again(const struct world *w, const struct feat_plan *p, struct arena *a,
-                       const struct feat_request *q, const struct feat_applied *applied, int n,
-                       const struct feat_ahead *ahead, int n_ahead, struct feat_rows *out) {
+                       const struct feat_request *q, int64_t now_us,
+                       const struct feat_applied *applied, int n, const struct feat_ahead *ahead,
+                       int n_ahead, struct feat_rows *out) {
     struct feat_state *base = feat_state_new(p);
     const struct feat_applied *wanted;
     for (int i = 0; i < n; i++)
@@ -98,39 +89,35 @@ static void make_again(const struct world *w, const struct feat_plan *p, struct 
                 feat_past_event(past, event_at(w, wanted[i].partition / 7, k));
     struct feat_state *s = feat_past_state(past);
     feat_state_read_begin(s);
-    feat_state_extract(s, a, q, w->newest_us, out);
+    feat_state_extract(s, a, q, now_us, out);
     CHECK_OK(feat_state_read_end(s));
     feat_past_free(past);
     feat_state_free(base);
 }
 
-static bool same_rows(const struct feat_plan *p, const struct feat_rows *x,
-                      const struct feat_rows *y) {
-    size_t n = (size_t)x->n_rows;
-    return x->n_rows == y->n_rows && x->user_epoch == y->user_epoch &&
-           memcmp(x->query, y->query, (size_t)p->query_columns * sizeof(float)) == 0 &&
-           memcmp(x->cand, y->cand, n * (size_t)p->cand_columns * sizeof(float)) == 0 &&
-           memcmp(x->cand_ids, y->cand_ids, n * (size_t)p->cand_slots * sizeof(uint32_t)) == 0;
-}
+static struct filled filled;
 
 /* One read, and the same from the events. *shares: how many shares of sums were ahead. */
 static bool read_again(struct world *w, const struct feat_plan *p, struct feat_state *s,
                        struct rng *rng, int *shares) {
     struct arena a;
-    struct slice items[12];
+    struct query query;
+    struct asked room;
     struct feat_rows rows, again;
     const struct feat_applied *applied;
     const struct feat_ahead *ahead;
     arena_init(&a, 0);
-    struct feat_request q = question(w, rng, items);
+    random_query(w, rng, &query);
+    struct feat_request q = request_of(&query, false, &room);
     feat_state_read_begin(s);
-    feat_state_extract(s, &a, &q, w->newest_us, &rows);
+    feat_state_extract(s, &a, &q, query.now_us, &rows);
     int n = feat_state_applied(s, &a, &applied), n_ahead = feat_state_ahead(s, &a, &ahead);
     CHECK_OK(feat_state_read_end(s));
-    make_again(w, p, &a, &q, applied, n, ahead, n_ahead, &again);
+    make_again(w, p, &a, &q, query.now_us, applied, n, ahead, n_ahead, &again);
     for (int i = 0; i < n_ahead; i++)
         *shares += ahead[i].scope == FEAT_SCOPE_VALUE;
     bool same = same_rows(p, &rows, &again);
+    note_filled(p, &rows, &filled);
     arena_deinit(&a);
     return same;
 }
@@ -182,6 +169,7 @@ static void test_what_was_read_is_what_is_said(void) {
         one_world(p, seed, &shares, &differ);
     CU_ASSERT_EQUAL(differ, 0);
     CU_ASSERT_TRUE(shares > 1000);
+    CU_ASSERT_EQUAL(n_never_filled(p, &filled), 0);
     feat_plan_free(p);
 }
 

@@ -5,6 +5,7 @@
 #include "base/heap.h"
 #include "base/io.h"
 #include "tests/contract/features_expect.h"
+#include "tests/contract/features_same.h"
 #include "tests/support/redis_server.h"
 #include <pthread.h>
 #include <stdatomic.h>
@@ -32,7 +33,7 @@ static struct feat_plan *shared_plan(void) {
     arena_init(&a, 0);
     static const char more[] =
         "  - {name: pair, kind: count, scope: [user, item], on: rating}\n"
-        "  - {name: valued, kind: window_count, scope: [item, event.value],\n"
+        "  - {name: valued, kind: window_count, scope: [item, event.brand],\n"
         "     on: any, bucket: 10s, windows: [60s, 300s]}\n";
     buf_add_str(&text, plan_head);
     buf_add_str(&text, plan_more);
@@ -88,42 +89,7 @@ static bool same_dump(struct feat_state *s, struct feat_state *t) {
     return same;
 }
 
-static void random_query(struct world *w, struct rng *rng, struct query *q) {
-    memset(q, 0, sizeof *q);
-    if (rng_below(rng, 3) == 0)
-        q->tenant = SLICE_LIT("other");
-    if (rng_below(rng, 8) > 0)
-        q->user = name_of(w, "u", rng_below(rng, 8));
-    if (rng_below(rng, 4) > 0)
-        q->session = name_of(w, "s", rng_below(rng, 6));
-    q->n_items = (int)rng_below(rng, 15);
-    for (int i = 0; i < q->n_items; i++)
-        q->items[i] = name_of(w, "i", rng_below(rng, 15));
-    q->now_us = w->newest_us - LATENESS_US + (int64_t)rng_below(rng, 500) * 1000000;
-}
-
-static void extract(struct feat_state *s, struct arena *a, const struct query *q,
-                    struct feat_rows *out) {
-    struct feat_request request = {.tenant = q->tenant,
-                                   .user = q->user,
-                                   .session = q->session,
-                                   .items = q->items,
-                                   .n_items = q->n_items};
-    feat_state_read_begin(s);
-    feat_state_extract(s, a, &request, q->now_us, out);
-    CHECK_OK(feat_state_read_end(s));
-}
-
-static bool same_rows(const struct feat_plan *p, const struct feat_rows *x,
-                      const struct feat_rows *y) {
-    size_t n = (size_t)x->n_rows;
-    return x->n_rows == y->n_rows && x->user_epoch == y->user_epoch &&
-           x->n_unknown == y->n_unknown &&
-           memcmp(x->query, y->query, (size_t)p->query_columns * sizeof(float)) == 0 &&
-           memcmp(x->query_ids, y->query_ids, (size_t)p->query_slots * sizeof(uint32_t)) == 0 &&
-           memcmp(x->cand, y->cand, n * (size_t)p->cand_columns * sizeof(float)) == 0 &&
-           memcmp(x->cand_ids, y->cand_ids, n * (size_t)p->cand_slots * sizeof(uint32_t)) == 0;
-}
+static struct filled filled;
 
 static int other_rows(struct world *w, const struct feat_plan *p, struct feat_state *s,
                       struct feat_state *t, uint64_t seed) {
@@ -137,9 +103,10 @@ static int other_rows(struct world *w, const struct feat_plan *p, struct feat_st
         struct feat_rows x, y;
         arena_reset(&a);
         random_query(w, &rng, &q);
-        extract(s, &a, &q, &x);
-        extract(t, &a, &q, &y);
+        ask(s, &a, &q, false, &x);
+        ask(t, &a, &q, false, &y);
         wrong += !same_rows(p, &x, &y);
+        note_filled(p, &x, &filled);
     }
     arena_deinit(&a);
     return wrong;
@@ -177,6 +144,7 @@ static void test_rows_and_dump_are_equal(void) {
         feat_state_free(want);
         world_deinit(w);
     }
+    CU_ASSERT_EQUAL(n_never_filled(p, &filled), 0);
     end();
     heap_free(w);
     feat_plan_free(p);
