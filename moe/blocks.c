@@ -17,7 +17,8 @@ void moe_blocks_open(struct moe_blocks *b, const struct moe_model *m,
 
 void moe_blocks_close(struct moe_blocks *b) {
     heap_free(b->memory);
-    b->memory = NULL;
+    heap_free(b->cand);
+    b->memory = b->cand = NULL;
 }
 
 /* Groups from next_group on that fit; sets batch. */
@@ -33,6 +34,10 @@ static void cut(struct moe_blocks *b) {
         end = next;
     }
     moe_examples_view(x, g, to - g, &b->batch);
+    if (x->compact) {
+        moe_examples_numbers(x, b->next_row, end - b->next_row, 0, x->inputs.cand_columns, b->cand);
+        b->batch.cand = b->cand;
+    }
     b->row = b->next_row;
     b->next_row = end;
     b->next_group = to;
@@ -42,6 +47,9 @@ bool moe_blocks_next(struct moe_blocks *b) {
     if (!b->memory) {
         b->memory = heap_alloc_aligned(moe_run_floats(b->m, &b->plan) * sizeof *b->memory);
         b->run = moe_run_bind(b->m, &b->plan, b->memory);
+        if (b->x->compact)
+            b->cand =
+                HEAP_ARRAY(float, (size_t)b->plan.rows_max *(size_t)b->x->inputs.cand_columns + 1);
     }
     do {
         if (b->next_group == b->x->n_groups)

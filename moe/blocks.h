@@ -16,13 +16,15 @@ struct moe_blocks {
     const struct moe_examples *x;
     struct moe_plan plan;
     float *memory;
+    float *cand; /* [rows_max x cand_columns] of the block, where examples hold them compact */
     struct moe_run *run;
     struct moe_batch batch;
     struct moe_pass pass;
     int row; /* of batch's first row in x */
     int next_row, next_group;
 };
-/* May be given another plan.fold or pass.mute before the first block. */
+/* May be given another plan.fold, pass.mute, or next_group with next_row, its first, before the
+ * first block. */
 void moe_blocks_open(struct moe_blocks *b, const struct moe_model *m, const struct moe_examples *x);
 bool moe_blocks_next(struct moe_blocks *b); /* false: no more rows */
 void moe_blocks_close(struct moe_blocks *b);

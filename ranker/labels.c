@@ -457,6 +457,8 @@ static void wait_for_ranking(struct rk_labels *l, const struct ev_event *e) {
 
 void rk_labels_lateness(struct rk_labels *l, int64_t lateness_us) { l->lateness_us = lateness_us; }
 
+void rk_labels_hold_compact(struct rk_labels *l) { moe_examples_hold_compact(l->examples); }
+
 void rk_labels_as_served(struct rk_labels *l) { l->as_served = true; }
 
 void rk_labels_event(struct rk_labels *l, const struct ev_event *e) {

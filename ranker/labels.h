@@ -51,6 +51,8 @@ void rk_labels_free(struct rk_labels *l);
  * shown: kind position gives its constant. For judging a model; training gives the true positions.
  */
 void rk_labels_as_served(struct rk_labels *l);
+/* Before the first event: the examples hold their numbers compact (moe/data/examples.h). */
+void rk_labels_hold_compact(struct rk_labels *l);
 /* How late events may come: so much longer examples stay open. 0 at first. */
 void rk_labels_lateness(struct rk_labels *l, int64_t lateness_us);
 /* From now on examples are what rk_labels_served is given; ranking events make none. */

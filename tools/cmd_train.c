@@ -79,14 +79,14 @@ static void report_events(const struct harvest *h, struct report *r) {
     report_group_end(r);
 }
 
-/* Log loss of one task over the rows of groups [first, n_groups). */
-static double task_logloss(const struct moe_examples *x, const float *p, int first_row, int task) {
-    int n = x->n_rows - first_row;
+/* Log loss of one task over the rows from `first` on, of which p [x n_tasks] tells. */
+static double task_logloss(const struct moe_examples *x, const float *p, int first, int task) {
+    int n = x->n_rows - first;
+    size_t T = (size_t)x->n_tasks;
     float *probabilities = HEAP_ARRAY(float, n + 1), *labels = HEAP_ARRAY(float, n + 1);
     for (int i = 0; i < n; i++) {
-        size_t at = (size_t)(first_row + i) * (size_t)x->n_tasks + (size_t)task;
-        probabilities[i] = p[at];
-        labels[i] = x->labels[at];
+        probabilities[i] = p[(size_t)i * T + (size_t)task];
+        labels[i] = x->labels[(size_t)(first + i) * T + (size_t)task];
     }
     double loss = moe_logloss(probabilities, labels, n);
     heap_free(probabilities);
@@ -94,19 +94,14 @@ static double task_logloss(const struct moe_examples *x, const float *p, int fir
     return loss;
 }
 
-static int validation_row(const struct moe_examples *x, double share) {
-    int first = x->n_groups - (int)(share * x->n_groups), row = 0;
-    while (row < x->n_rows && x->group[row] < first)
-        row++;
-    return row;
-}
-
 static void report_tasks(const struct fit *f, struct report *r) {
     const struct moe_examples *x = f->examples;
     const struct harvest *h = &f->harvest;
-    float *p = HEAP_ARRAY(float, (size_t)x->n_rows *(size_t)x->n_tasks);
-    int first = validation_row(x, h->config->train.validation);
-    moe_predict(f->model, x, p);
+    int held = (int)(h->config->train.validation * x->n_groups), held_rows = 0;
+    while (held_rows < x->n_rows && x->group[x->n_rows - 1 - held_rows] >= x->n_groups - held)
+        held_rows++;
+    float *p = HEAP_ARRAY(float, (size_t)held_rows *(size_t)x->n_tasks + 1);
+    int first = moe_predict_from(f->model, x, x->n_groups - held, p);
     report_table(r, "tasks",
                  (const char *const[]){"task", "rows", "positives", "validation_auc",
                                        "validation_logloss", NULL});
@@ -162,11 +157,13 @@ static enum status fit(const struct verb_call *call, const struct options *o,
     if (!spec)
         return fail(STATUS_FAILED_PRECONDITION, "%s: no section 'model'", c->file);
     TRY(harvest_init(h, c, (uint64_t)c->train.seed, call->arena));
+    rk_labels_hold_compact(h->labels);
     h->dead_letters = *o->state != 0; /* the snapshot stands behind their offsets */
     if (*o->served)
         TRY(harvest_served(h, strcmp(o->served, "topic") == 0 ? NULL : o->served));
     TRY(harvest_read(h, *o->events ? o->events : NULL, call->quiet));
     TRY(harvest_examples(h, &f->examples));
+    harvest_close(h, *o->state != 0);
     TRY(moe_train(spec, c->file, h->tasks.specs, f->examples, &c->train, call->quiet, call->arena,
                   &f->report, &f->model));
     describe(f, call->arena);

@@ -27,13 +27,24 @@ enum status harvest_init(struct harvest *h, const struct rk_config *c, uint64_t 
     return STATUS_OK;
 }
 
-void harvest_deinit(struct harvest *h) {
+void harvest_close(struct harvest *h, bool keep_state) {
     rk_labels_free(h->labels);
-    feat_state_free(h->state);
     rk_producer_close(h->dead);
     rk_request_log_read_close(h->log);
     heap_free(h->served);
     arena_deinit(&h->log_arena);
+    h->labels = NULL;
+    h->dead = NULL;
+    h->log = NULL;
+    h->served = NULL;
+    if (keep_state)
+        return;
+    feat_state_free(h->state);
+    h->state = NULL;
+}
+
+void harvest_deinit(struct harvest *h) {
+    harvest_close(h, false);
     *h = (struct harvest){0};
 }
 

@@ -40,5 +40,7 @@ void harvest_deinit(struct harvest *h);
 enum status harvest_served(struct harvest *h, const char *path);
 /* Whether `path` is given or not: a file, or the settings' topic. */
 enum status harvest_read(struct harvest *h, const char *path, int quiet);
+/* What making examples held is given back, the state too unless it is kept. */
+void harvest_close(struct harvest *h, bool keep_state);
 /* The rows, groups in time order. The caller frees. FAILED_PRECONDITION: there are none. */
 enum status harvest_examples(struct harvest *h, struct moe_examples **out);

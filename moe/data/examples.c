@@ -16,10 +16,16 @@ struct moe_examples *moe_examples_new(const struct moe_inputs *inputs, int n_tas
 void moe_examples_free(struct moe_examples *x) {
     if (!x)
         return;
-    void *all[] = {x->query,    x->query_ids, x->group_key, x->time_us, x->cand,
+    moe_compact_free(x->compact);
+    void *all[] = {x->query,    x->query_ids, x->group_key, x->time_us, x->cand, x->place,
                    x->cand_ids, x->group,     x->labels,    x->weight,  x};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         heap_free(all[i]);
+}
+
+void moe_examples_hold_compact(struct moe_examples *x) {
+    assert(x->n_rows == 0 && !x->compact);
+    x->compact = moe_compact_new(x->inputs.cand_columns);
 }
 
 static void grow(void *array, int cap, int width, size_t item) {
@@ -38,7 +44,8 @@ static void make_room(struct moe_examples *x, int rows) {
     if (x->n_rows + rows > x->rows_cap) {
         while (x->n_rows + rows > x->rows_cap)
             x->rows_cap = x->rows_cap ? 2 * x->rows_cap : 1024;
-        grow(&x->cand, x->rows_cap, x->inputs.cand_columns, sizeof *x->cand);
+        if (!x->compact)
+            grow(&x->cand, x->rows_cap, x->inputs.cand_columns, sizeof *x->cand);
         grow(&x->cand_ids, x->rows_cap, x->inputs.cand_slots, sizeof *x->cand_ids);
         grow(&x->group, x->rows_cap, 1, sizeof *x->group);
         grow(&x->labels, x->rows_cap, x->n_tasks, sizeof *x->labels);
@@ -55,11 +62,14 @@ void moe_examples_add(struct moe_examples *x, const struct moe_batch *b, const f
                       const float *weight, int64_t time_us, uint64_t group_key) {
     const struct moe_inputs *in = &x->inputs;
     size_t g = (size_t)x->n_groups, r = (size_t)x->n_rows, n = (size_t)b->n_rows;
-    assert(b->n_groups == 1);
+    assert(b->n_groups == 1 && !x->place);
     make_room(x, b->n_rows);
     put(x->query, g, 1, b->query, (size_t)in->query_columns, sizeof(float));
     put(x->query_ids, g, 1, b->query_ids, (size_t)in->query_slots, sizeof(uint32_t));
-    put(x->cand, r, n, b->cand, (size_t)in->cand_columns, sizeof(float));
+    if (x->compact)
+        moe_compact_add(x->compact, b->cand, b->n_rows);
+    else
+        put(x->cand, r, n, b->cand, (size_t)in->cand_columns, sizeof(float));
     put(x->cand_ids, r, n, b->cand_ids, (size_t)in->cand_slots, sizeof(uint32_t));
     put(x->labels, r, n, labels, (size_t)x->n_tasks, sizeof(float));
     for (size_t i = 0; i < n; i++) {
@@ -114,6 +124,21 @@ static void permute_groups(struct moe_examples *x, const struct order *o, int *f
     permute(x->time_us, from, n, sizeof *x->time_us, done);
 }
 
+/* What is held compact stays where it is; where that is moves. */
+static void permute_places(struct moe_examples *x, const int *from, uint8_t *done) {
+    int r = 0;
+    while (r < x->n_rows && from[r] == r)
+        r++;
+    if (r == x->n_rows)
+        return;
+    if (!x->place) {
+        x->place = HEAP_ARRAY(int, x->n_rows);
+        for (int i = 0; i < x->n_rows; i++)
+            x->place[i] = i;
+    }
+    permute(x->place, from, x->n_rows, sizeof *x->place, done);
+}
+
 static void permute_rows(struct moe_examples *x, const struct order *o, int *from, uint8_t *done) {
     const struct moe_inputs *in = &x->inputs;
     const int n = x->n_rows;
@@ -122,7 +147,10 @@ static void permute_rows(struct moe_examples *x, const struct order *o, int *fro
             from[r] = o[g].first + k;
             x->group[r] = g;
         }
-    permute(x->cand, from, n, (size_t)in->cand_columns * sizeof *x->cand, done);
+    if (x->compact)
+        permute_places(x, from, done);
+    else
+        permute(x->cand, from, n, (size_t)in->cand_columns * sizeof *x->cand, done);
     permute(x->cand_ids, from, n, (size_t)in->cand_slots * sizeof *x->cand_ids, done);
     permute(x->labels, from, n, (size_t)x->n_tasks * sizeof *x->labels, done);
     permute(x->weight, from, n, sizeof *x->weight, done);
@@ -160,6 +188,24 @@ static int first_row(const struct moe_examples *x, int group) {
     return lo;
 }
 
+void moe_examples_numbers(const struct moe_examples *x, int row, int n, int column, int width,
+                          float *out) {
+    const size_t columns = (size_t)x->inputs.cand_columns;
+    if (x->compact && !x->place) {
+        moe_compact_read(x->compact, row, n, column, width, out);
+        return;
+    }
+    for (int r = 0, to; r < n && x->compact; r = to) { /* runs that stand together there, too */
+        for (to = r + 1; to < n && x->place[row + to] == x->place[row + r] + to - r;)
+            to++;
+        moe_compact_read(x->compact, x->place[row + r], to - r, column, width,
+                         out + (size_t)r * (size_t)width);
+    }
+    for (int r = 0; r < n && !x->compact && width > 0; r++)
+        memcpy(out + (size_t)r * (size_t)width,
+               x->cand + (size_t)(row + r) * columns + (size_t)column, (size_t)width * sizeof *out);
+}
+
 int moe_examples_view(const struct moe_examples *x, int first_group, int n_groups,
                       struct moe_batch *out) {
     const struct moe_inputs *in = &x->inputs;
@@ -169,7 +215,7 @@ int moe_examples_view(const struct moe_examples *x, int first_group, int n_group
         .n_rows = to - from,
         .query = x->query + (size_t)first_group * (size_t)in->query_columns,
         .query_ids = x->query_ids + (size_t)first_group * (size_t)in->query_slots,
-        .cand = x->cand + (size_t)from * (size_t)in->cand_columns,
+        .cand = x->compact ? NULL : x->cand + (size_t)from * (size_t)in->cand_columns,
         .cand_ids = x->cand_ids + (size_t)from * (size_t)in->cand_slots,
         .group = x->group + from,
         .first_group = first_group,

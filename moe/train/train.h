@@ -44,3 +44,6 @@ enum status moe_train(const struct node *spec, const char *file, const struct mo
 /* Probabilities (or numbers, of tasks with such a loss) of all rows on the training path's forward.
  * out [n_rows x n_tasks]. */
 void moe_predict(const struct moe_model *m, const struct moe_examples *examples, float *out);
+/* The same of the rows from this group's first on, whose number is returned: out's first row. */
+int moe_predict_from(const struct moe_model *m, const struct moe_examples *examples, int group,
+                     float *out);

@@ -9,6 +9,7 @@
 #include "moe/train/training.h"
 
 #define FIT_ROWS_MAX 262144 /* rows that encoders are fitted on, evenly spread */
+#define FIT_COLUMNS  8      /* at a time */
 
 struct by_time {
     int64_t time_us;
@@ -57,27 +58,50 @@ enum status moe_training_split(struct moe_training *t) {
     return STATUS_OK;
 }
 
-/* Fits a side's encoders to an even spread of its training rows. */
-static void fit(const struct moe_training *t, int side, unsigned kinds,
-                const struct moe_numbers_conf *c, struct moe_encode *out) {
+/* Columns [column, column + width) of an even spread of a side's training rows, at most `take`:
+ * rows [take x width]; how many there are. */
+static int spread(const struct moe_training *t, int side, int take, int column, int width,
+                  float *rows) {
     const struct moe_examples *x = t->x;
-    int columns = side == MOE_QUERY ? x->inputs.query_columns : x->inputs.cand_columns;
-    int total = side == MOE_QUERY ? t->n_train : t->train_rows, n = 0;
-    int take = total < FIT_ROWS_MAX ? total : FIT_ROWS_MAX;
-    float *rows = HEAP_ARRAY(float, (size_t)take *(size_t)columns + 1);
+    const size_t columns = (size_t)x->inputs.query_columns, wide = (size_t)width;
+    const int total = side == MOE_QUERY ? t->n_train : t->train_rows;
     int64_t seen = 0;
+    int n = 0;
     for (int i = 0; i < t->n_train; i++) {
         int g = t->train[i], from = side == MOE_QUERY ? g : t->first[g];
         int to = side == MOE_QUERY ? g + 1 : t->first[g + 1];
         for (int r = from; r < to; r++, seen++) {
             if (n == take || seen * take / total < n)
                 continue;
-            memcpy(rows + (size_t)n++ * (size_t)columns,
-                   (side == MOE_QUERY ? x->query : x->cand) + (size_t)r * (size_t)columns,
-                   (size_t)columns * sizeof(float));
+            float *out = rows + (size_t)n++ * wide;
+            if (side == MOE_QUERY)
+                memcpy(out, x->query + (size_t)r * columns + (size_t)column, wide * sizeof *out);
+            else
+                moe_examples_numbers(x, r, 1, column, width, out);
         }
     }
-    moe_encode_fit(out, kinds, (float)c->clip, (int)c->bins, rows, n, columns);
+    return n;
+}
+
+/* Fits a side's encoders, a few columns at a time: a copy of the rows would be as much again as
+ * training holds of small data. */
+static void fit(const struct moe_training *t, int side, unsigned kinds,
+                const struct moe_numbers_conf *c, struct moe_encode *out) {
+    const struct moe_inputs *in = &t->x->inputs;
+    const int columns = side == MOE_QUERY ? in->query_columns : in->cand_columns;
+    const int total = side == MOE_QUERY ? t->n_train : t->train_rows;
+    const int take = total < FIT_ROWS_MAX ? total : FIT_ROWS_MAX;
+    float *rows = HEAP_ARRAY(float, (size_t)take *FIT_COLUMNS + 1);
+    moe_encode_fit(out, kinds, (float)c->clip, (int)c->bins, rows, 0, columns);
+    for (int at = 0; at < columns; at += FIT_COLUMNS) {
+        const int width = columns - at < FIT_COLUMNS ? columns - at : FIT_COLUMNS;
+        struct moe_encode part;
+        const int n = spread(t, side, take, at, width, rows);
+        moe_encode_fit(&part, kinds, (float)c->clip, (int)c->bins, rows, n, width);
+        memcpy(out->column + at, part.column, (size_t)width * sizeof *part.column);
+        moe_encode_deinit(&part);
+    }
+    moe_encode_place(out);
     heap_free(rows);
 }
 

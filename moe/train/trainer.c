@@ -27,8 +27,7 @@ void moe_worker_gather(struct moe_worker *w, const int *groups, int n_groups) {
             memcpy(w->query + at * qc, x->query + g * qc, qc * sizeof(float));
         if (qs)
             memcpy(w->query_ids + at * qs, x->query_ids + g * qs, qs * sizeof(uint32_t));
-        if (cc)
-            memcpy(w->cand + rows * cc, x->cand + r * cc, n * cc * sizeof(float));
+        moe_examples_numbers(x, (int)r, (int)n, 0, (int)cc, w->cand + rows * cc);
         if (cs)
             memcpy(w->cand_ids + rows * cs, x->cand_ids + r * cs, n * cs * sizeof(uint32_t));
         memcpy(w->labels + rows * T, x->labels + r * T, n * T * sizeof(float));

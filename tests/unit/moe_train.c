@@ -159,6 +159,47 @@ static void test_threads_agree(void) {
     arena_deinit(&a);
 }
 
+/* Examples that hold their numbers compact, whole chunks of them and sorted, make the very model.
+ */
+static void test_compact_examples_make_the_same_model(void) {
+    struct arena a;
+    struct moe_model *m[2] = {0};
+    arena_init(&a, 0);
+    struct moe_examples *x = world(6000, 6), *y = moe_examples_new(&x->inputs, 2);
+    moe_examples_hold_compact(y);
+    for (int g = 0; g < x->n_groups; g++) {
+        struct moe_batch b;
+        int r = moe_examples_view(x, g, 1, &b);
+        moe_examples_add(y, &b, x->labels + r * 2, NULL, x->time_us[g], x->group_key[g]);
+    }
+    moe_examples_sort(x);
+    moe_examples_sort(y);
+    CU_ASSERT(x->n_rows > 16384 && y->cand == NULL && y->place != NULL);
+    float *p = HEAP_ARRAY(float, x->n_rows * 2), *q = HEAP_ARRAY(float, x->n_rows * 2);
+    for (int i = 0; i < 2; i++) {
+        struct moe_train_conf c = conf_of(&a);
+        struct moe_train_report r;
+        c.epochs = 1;
+        CHECK_OK(moe_train(spec_of(&a, spec_text), "spec", tasks, i ? y : x, &c, 1, &a, &r, &m[i]));
+    }
+    CU_ASSERT_STRING_EQUAL(moe_model_version(m[0]), moe_model_version(m[1]));
+    moe_predict(m[0], x, p);
+    moe_predict(m[1], y, q);
+    CU_ASSERT(memcmp(p, q, (size_t)x->n_rows * 2 * sizeof *p) == 0);
+    int first = moe_predict_from(m[1], y, 5990, q);
+    CU_ASSERT(first > 0 && x->group[first] == 5990 && x->group[first - 1] == 5989);
+    for (int i = first * 2; i < x->n_rows * 2; i++)
+        CU_ASSERT(fabsf(q[i - first * 2] - p[i]) < 1e-6f); /* other blocks, other orders of sums */
+    CU_ASSERT_EQUAL(moe_predict_from(m[1], y, x->n_groups, q), x->n_rows);
+    heap_free(p);
+    heap_free(q);
+    moe_model_free(m[0]);
+    moe_model_free(m[1]);
+    moe_examples_free(x);
+    moe_examples_free(y);
+    arena_deinit(&a);
+}
+
 /* Encoders see training rows only: the newest tenth is 1000 times larger and must not be seen. */
 static void test_no_peeking(void) {
     struct arena a;
@@ -273,5 +314,5 @@ static void test_examples(void) {
 }
 
 SUITE("moe_train", TEST(test_learns), TEST(test_same_seed_same_bits), TEST(test_threads_agree),
-      TEST(test_no_peeking), TEST(test_stops_early), TEST(test_what_is_wrong), TEST(test_bad_steps),
-      TEST(test_examples))
+      TEST(test_compact_examples_make_the_same_model), TEST(test_no_peeking),
+      TEST(test_stops_early), TEST(test_what_is_wrong), TEST(test_bad_steps), TEST(test_examples))
