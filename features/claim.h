@@ -29,8 +29,6 @@ int feat_claim_cell(struct feat_plan *p, struct feat *f, enum feat_scope scope);
 /* The place that sums over items by the values of source->field in source->form. */
 enum status feat_claim_sum(struct feat_plan *p, struct feat *f, const struct feat_source *source,
                            bool with_total);
-/* The records of a feature of kind join, and its cell there. */
-enum status feat_claim_join(struct feat_plan *p, struct feat *f);
 /* An earlier feature of the given kind, named by setting `key`. */
 enum status feat_claim_feature(const struct feat_plan *p, const char *key, const char *name,
                                const char *kind, const struct feat **out);

@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static const char *const scope_words[] = {"global", "user", "session", "item", "value"};
+static const char *const scope_words[] = {"global", "user", "session", "item", "value", "ranking"};
 
 static void json_hex(struct json *j, struct slice bytes, struct buf *scratch) {
     static const char digits[] = "0123456789abcdef";
@@ -86,7 +86,9 @@ static int dump_cells(struct dump *d, const struct feat_record *r, struct json *
         struct slice cell = feat_record_cell(r, i);
         buf_clear(&d->cell);
         if (f->kind->expire != NULL && cell.n > 0) {
-            f->kind->expire(f, d->as_of_us, cell, &d->cell);
+            int64_t now_us =
+                r->scope == FEAT_SCOPE_RANKING ? feat_joins_clock(d->s, cell) : d->as_of_us;
+            f->kind->expire(f, now_us, cell, &d->cell);
             cell = buf_slice(&d->cell);
         }
         if (cell.n == 0)
@@ -99,7 +101,8 @@ static int dump_cells(struct dump *d, const struct feat_record *r, struct json *
     return n;
 }
 
-/* Records of values are sums: one that holds nothing any more is as good as none. */
+/* Records of values are sums, those of rankings what waits: one that holds nothing any more is as
+ * good as none. */
 static void dump_record(struct dump *d, const struct feat_record *r) {
     struct json j;
     size_t before = d->out->n;
@@ -123,7 +126,7 @@ static void dump_record(struct dump *d, const struct feat_record *r) {
     int cells = dump_cells(d, r, &j);
     json_object_end(&j);
     buf_add_byte(d->out, '\n');
-    if (cells == 0 && r->scope == FEAT_SCOPE_VALUE)
+    if (cells == 0 && r->scope >= FEAT_SCOPE_VALUE)
         d->out->n = before;
 }
 

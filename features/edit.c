@@ -93,7 +93,7 @@ static void replace_cell(struct walk *w, int i, struct slice cell, struct buf *o
 
 /* By how much the epoch moves: what a join finds is no event. */
 static uint64_t step_of(const struct feat_update *u) {
-    return u->scope != FEAT_SCOPE_VALUE && u->join == NULL;
+    return u->scope < FEAT_SCOPE_VALUE && u->join == NULL;
 }
 
 /* The head with the epoch moved on; the walk stands at cell 0. */
@@ -163,7 +163,7 @@ void feat_state_edit(struct feat_state *s, const struct feat_update *u, int plac
     bool changed;
     if (u->join != NULL && movers_of(s, u)->n == 0)
         return;
-    if (s->ops->admit != NULL && !s->ops->admit(s->store, scope, key, u->event->source))
+    if (s->ops->admit != NULL && !s->ops->admit(s->store, scope, key, s->source))
         return;
     if (s->ops->edit != NULL)
         bytes = s->ops->edit(s->store, scope, key);

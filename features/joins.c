@@ -1,45 +1,28 @@
 /* joins.c: what follows from a ranking and an interaction together (joins.h), worked out when the
- * later of the two is applied, from the cell under the ranking's id as it was before: so a repeat
- * adds nothing, and the end is the same whichever came first.
+ * later of the two is applied, from what waits under the ranking's id with lesser offsets: so it is
+ * the same as often as it is asked for, and the end is the same whichever came first.
  *
- * What follows from one record is written into others, which only a store with one writer can do
- * exactly. A read sees it with the event that brought it about, never before.
+ * What follows from one record is written into others. In a store with several writers a record is
+ * known only when it has been loaded, and so which others it leads to (feat_store_ops.more); that
+ * is all that is special there. A read sees it with the event that brought it about, never before.
  *
- * What waits is forgotten when nothing that may still come can concern it: by the clock of its own
- * partition, and by the newest clock of all less the join's `lag`. A heap tells when to look. */
+ * Deliberately within one partition: what two partitions' events mean together depended on which
+ * of them was read first. Forgetting is in join_looks.c. */
 #include "features/joins.h"
 #include "base/hash.h"
 #include "base/heap.h"
 #include "features/keys.h"
 #include "features/state_parts.h"
-#include <assert.h>
 
-/* After one micro-batch, so that none waits for all; it has some 500 events. */
-enum { LOOKS_MAX = 16384 };
-
-/* A record to be looked at again when the newest clock has passed at_us. */
-struct look {
-    int64_t at_us;
-    uint64_t key;
-    int place;
-};
-
-struct feat_joins {
-    struct arena arena; /* of one event */
-    struct buf old;     /* the cell before it */
-    struct look *heap;  /* [n] the soonest first */
-    int n, cap;
-    uint64_t unjoined;
-};
+#define RANKING_SEED 0x72616e6b696e67ull
 
 struct feat_joins *feat_joins_new(const struct feat_plan *p) {
-    bool any = false;
-    for (int i = 0; i < p->n_places; i++)
-        any |= p->places[i].join != NULL;
-    if (!any)
+    if (!p->joins)
         return NULL;
     struct feat_joins *w = HEAP_NEW(struct feat_joins);
     arena_init(&w->arena, 0);
+    w->window_us = feat_joins_window_us(p);
+    w->looks = feat_join_looks_new();
     return w;
 }
 
@@ -48,66 +31,23 @@ void feat_joins_free(struct feat_joins *w) {
         return;
     arena_deinit(&w->arena);
     buf_deinit(&w->old);
-    heap_free(w->heap);
+    feat_join_looks_free(w->looks);
     heap_free(w);
 }
 
-void feat_joins_size(const struct feat_joins *w, struct feat_state_size *out) {
-    if (w == NULL)
-        return;
-    out->waiting = (uint64_t)w->n;
-    out->unjoined = w->unjoined;
-    out->bytes += (uint64_t)w->cap * sizeof *w->heap;
+static uint64_t key_of(uint64_t tenant_hash, int32_t partition, uint64_t id) {
+    uint64_t key = hash_mix(hash_mix(id, feat_global_key(tenant_hash)), (uint64_t)partition);
+    return key == 0 ? 1 : key;
 }
 
-/* ---- when to look ---- */
-
-static void swap(struct look *a, struct look *b) {
-    struct look c = *a;
-    *a = *b;
-    *b = c;
-}
-
-static void push(struct feat_joins *w, struct look l) {
-    if (w->n == w->cap) {
-        w->cap = w->cap == 0 ? 256 : 2 * w->cap;
-        w->heap = heap_grow(w->heap, (size_t)w->cap * sizeof *w->heap);
-    }
-    int i = w->n++;
-    w->heap[i] = l;
-    for (; i > 0 && w->heap[(i - 1) / 2].at_us > w->heap[i].at_us; i = (i - 1) / 2)
-        swap(&w->heap[i], &w->heap[(i - 1) / 2]);
-}
-
-static struct look pop(struct feat_joins *w) {
-    struct look first = w->heap[0];
-    w->heap[0] = w->heap[--w->n];
-    for (int i = 0;;) {
-        int least = i;
-        for (int k = 2 * i + 1; k <= 2 * i + 2 && k < w->n; k++)
-            if (w->heap[k].at_us < w->heap[least].at_us)
-                least = k;
-        if (least == i)
-            return first;
-        swap(&w->heap[i], &w->heap[least]);
-        i = least;
-    }
-}
-
-/* ---- cells ---- */
-
-/* Empty: there is no such record. */
-static struct slice cell_of(struct feat_state *s, const struct feat *join, struct slice bytes) {
-    const struct feat_record *r = bytes.n == 0 ? NULL
-                                               : feat_record_cells(s->plan, FEAT_SCOPE_VALUE, bytes,
-                                                                   s->views[FEAT_SCOPE_VALUE]);
-    return feat_record_cell(r, join->cells[0].index);
-}
-
-static struct slice fetch(struct feat_state *s, uint64_t key) {
+/* The record as it is, which edits then change; empty: there is none. */
+static struct slice keep_old(struct feat_state *s, uint64_t key) {
+    struct feat_joins *w = s->joins;
     struct slice bytes;
-    s->ops->fetch(s->store, FEAT_SCOPE_VALUE, &key, 1, &bytes);
-    return bytes;
+    s->ops->fetch(s->store, FEAT_SCOPE_RANKING, &key, 1, &bytes);
+    buf_clear(&w->old);
+    buf_add(&w->old, bytes.p, bytes.n);
+    return buf_slice(&w->old);
 }
 
 /* ---- what follows ---- */
@@ -117,6 +57,7 @@ struct join_work { /* of one event and one join */
     const struct feat *join;
     const struct feat_join *conf;
     uint64_t tenant_hash;
+    int64_t before; /* offset of the event */
     struct slice old;
 };
 
@@ -147,7 +88,7 @@ static int deepest(const struct join_work *j, const struct ev_event *ranking) {
     struct feat_join_reader r;
     struct feat_join_entry e;
     int most = -1;
-    feat_join_open(j->old, &r);
+    feat_join_open(j->old, j->before, &r);
     while (feat_join_next(&r, &e)) {
         if (e.is_ranking || !in_window(j, ranking->event_time_us, e.stamp.time_us))
             continue;
@@ -193,7 +134,7 @@ static bool answer_old(const struct join_work *j, struct feat_stamp stamp, uint6
     struct feat_join_reader r;
     struct feat_join_entry e;
     bool any = false;
-    feat_join_open(j->old, &r);
+    feat_join_open(j->old, j->before, &r);
     while (feat_join_next(&r, &e) && e.is_ranking) {
         struct ev_event ranking;
         if (!in_window(j, e.stamp.time_us, stamp.time_us) || !read_event(j, &e, &ranking))
@@ -213,7 +154,7 @@ static void answer_new(const struct join_work *j, const struct ev_event *ranking
     uint64_t *keys = ARENA_ARRAY(&j->s->joins->arena, uint64_t, ranking->n_shown + 1);
     for (int i = 0; i < ranking->n_shown; i++)
         keys[i] = j->s->shown_keys[i];
-    feat_join_open(j->old, &r);
+    feat_join_open(j->old, j->before, &r);
     while (feat_join_next(&r, &e)) {
         struct ev_event answer;
         if (e.is_ranking || !in_window(j, ranking->event_time_us, e.stamp.time_us))
@@ -227,7 +168,12 @@ static void answer_new(const struct join_work *j, const struct ev_event *ranking
 }
 
 static void follow(const struct join_work *j, const struct ev_event *e) {
+    struct feat_state *s = j->s;
+    if (!feat_join_has_room(j->conf, j->old, j->before, s->floor_us, e->kind == EV_RANKING))
+        return; /* it does not wait either, or the next would count the same again */
     if (e->kind == EV_RANKING) {
+        for (int i = 0; i < e->n_shown; i++)
+            s->shown_keys[i] = feat_entity_key(j->tenant_hash, e->shown[i].item);
         count_seen(j, e, 0, deepest(j, e));
         if (j->conf->tells_answers)
             answer_new(j, e);
@@ -239,91 +185,34 @@ static void follow(const struct join_work *j, const struct ev_event *e) {
         count_answer(j, e, item_key);
 }
 
-static void join_event(struct feat_state *s, int place, const struct ev_event *e,
-                       uint64_t tenant_hash, uint64_t id) {
-    struct feat_joins *w = s->joins;
-    const struct feat_place *pl = &s->plan->places[place];
-    uint64_t key = feat_place_value_key(pl, tenant_hash, id);
-    uint64_t item_key = feat_entity_key(tenant_hash, e->item);
-    struct slice bytes = fetch(s, key), old = cell_of(s, pl->join, bytes);
-    buf_clear(&w->old);
-    buf_add(&w->old, old.p, old.n);
-    if (bytes.n == 0)
-        push(w, (struct look){0, key, place});
-    struct feat_update u = {.event = e, .n = 1, .scope = FEAT_SCOPE_VALUE, .item_keys = &item_key};
-    feat_state_edit(s, &u, place, key, (struct slice){NULL, 0});
-    const struct join_work j = {s, pl->join, pl->join->params, tenant_hash, buf_slice(&w->old)};
-    if (e->kind == EV_RANKING)
-        for (int i = 0; i < e->n_shown; i++)
-            s->shown_keys[i] = feat_entity_key(tenant_hash, e->shown[i].item);
-    follow(&j, e);
-}
-
 void feat_joins_event(struct feat_state *s, const struct ev_event *e, uint64_t tenant_hash) {
     struct slice id = e->kind == EV_RANKING ? e->id : e->ranking;
     if (id.n == 0 || (e->kind != EV_RANKING && e->kind != EV_INTERACTION))
         return;
-    uint64_t hash = hash_bytes(id, 0);
-    arena_reset(&s->joins->arena);
-    for (int place = 0; place < s->plan->n_places; place++)
-        if (s->plan->places[place].join != NULL)
-            join_event(s, place, e, tenant_hash, hash);
-}
-
-/* ---- forgetting ---- */
-
-/* When the record may go by the newest clock; *held: some partition of its own is not there yet. */
-static int64_t until_of(const struct feat_state *s, const struct feat_join *m, struct slice cell,
-                        bool *held, uint64_t *answers, uint64_t *rankings) {
-    struct feat_join_reader r;
-    struct feat_join_entry e;
-    int64_t last_us = 0;
-    *held = false;
-    *answers = *rankings = 0;
-    feat_join_open(cell, &r);
-    while (feat_join_next(&r, &e)) {
-        int64_t until_us = feat_join_until(m, &e);
-        const struct feat_applied *at =
-            feat_applied_find(s->applied, s->n_applied, e.stamp.partition);
-        *held |= at == NULL || at->clock_us - m->lateness_us <= until_us;
-        *answers += !e.is_ranking;
-        *rankings += e.is_ranking;
-        last_us = until_us > last_us ? until_us : last_us;
-    }
-    return last_us + m->lateness_us + m->lag_us;
-}
-
-static void look_at(struct feat_state *s, struct look l, int64_t newest_us) {
-    const struct feat *join = s->plan->places[l.place].join;
-    const struct feat_join *m = join->params;
-    struct slice bytes = fetch(s, l.key);
-    bool held;
-    uint64_t answers, rankings;
-    if (bytes.n == 0) /* forgotten for the byte budget */
+    const int32_t partition = e->source.partition;
+    uint64_t key = key_of(tenant_hash, partition, hash_bytes(id, RANKING_SEED));
+    uint64_t item_key = feat_entity_key(tenant_hash, e->item);
+    struct slice old = keep_old(s, key);
+    if (s->collecting || old.n == 0)
+        feat_joins_note(s, partition, key,
+                        e->event_time_us + (e->kind == EV_RANKING ? s->joins->window_us : 0));
+    struct feat_update u = {.event = e,
+                            .n = 1,
+                            .scope = FEAT_SCOPE_RANKING,
+                            .item_keys = &item_key,
+                            .floor_us = s->floor_us,
+                            .forget_us = s->forget_us};
+    feat_state_edit(s, &u, -1, key, (struct slice){NULL, 0});
+    if (s->collecting)
         return;
-    l.at_us = until_of(s, m, cell_of(s, join, bytes), &held, &answers, &rankings);
-    if (l.at_us >= newest_us || held) {
-        if (l.at_us < newest_us)
-            l.at_us = newest_us + m->window_us; /* a partition is far behind: later */
-        push(s->joins, l);
-        return;
+    const struct feat_record *r = old.n == 0 ? NULL
+                                             : feat_record_cells(s->plan, FEAT_SCOPE_RANKING, old,
+                                                                 s->views[FEAT_SCOPE_RANKING]);
+    for (int i = 1; i < s->plan->n_cells[FEAT_SCOPE_RANKING]; i++) {
+        const struct feat *join = s->cells[FEAT_SCOPE_RANKING][i];
+        const struct join_work j = {
+            s, join, join->params, tenant_hash, e->source.offset, feat_record_cell(r, i)};
+        arena_reset(&s->joins->arena);
+        follow(&j, e);
     }
-    if (rankings == 0)
-        s->joins->unjoined += answers;
-    s->ops->drop(s->store, FEAT_SCOPE_VALUE, l.key);
-}
-
-void feat_joins_forget(struct feat_state *s, int64_t newest_us) {
-    for (int i = 0; i < LOOKS_MAX && s->joins->n > 0 && s->joins->heap[0].at_us < newest_us; i++)
-        look_at(s, pop(s->joins), newest_us);
-}
-
-void feat_joins_found(struct feat_state *s) {
-    struct slice bytes;
-    for (uint64_t at = 0; s->ops->next(s->store, FEAT_SCOPE_VALUE, &at, &bytes);)
-        for (int place = 0; place < s->plan->n_places; place++) {
-            const struct feat *join = s->plan->places[place].join;
-            if (join != NULL && cell_of(s, join, bytes).n > 0)
-                push(s->joins, (struct look){0, feat_record_key(bytes), place});
-        }
 }

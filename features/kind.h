@@ -20,7 +20,10 @@ struct feat_update {
     enum feat_scope scope;   /* which of the feature's cells this is */
     const struct feat *join; /* it follows from this join (joins.h), not from the event alone; or
                                 NULL */
-    uint64_t user_key;       /* 0: none */
+    /* Of a record of FEAT_SCOPE_RANKING: the least time an event of the partition that is applied
+     * from here on can have, as of this event, and as of the micro-batch's beginning. */
+    int64_t floor_us, forget_us;
+    uint64_t user_key;         /* 0: none */
     const uint64_t *item_keys; /* by index into event->shown; [1] of an interaction */
 };
 /* Happening i of u->n: the impression (NULL of an interaction), and its item's key (0: none). */
@@ -56,11 +59,17 @@ struct feat_spots {
     int *first, *n; /* [n_rows], or [1] when rows do not differ: which of them; n 0: no value */
 };
 
+/* A setting that is no more, and what is to be done. */
+struct feat_gone {
+    const char *key, *why;
+};
+
 struct feat_kind {
     const char *name;
     const char *doc;
     const struct conf_item *params; /* settings table of the kind */
     size_t params_bytes;
+    const struct feat_gone *gone; /* up to a key of NULL; or NULL */
     /* Declares tables and refers to no feature: checked before the kinds that do not say so, so
      * that a plan may name a table above the feature that makes it. */
     bool checked_first;

@@ -1,5 +1,6 @@
 /* past.c: a store over a store: what is put is kept here, what is not found here is fetched there.
- * It admits an event to a record that is ahead and had it, and to no other.
+ * It admits an event to a record that is ahead and had it, and to no other; what waits in joins
+ * follows every event, and tells what an event means for those records.
  *
  * A share of a sum over items (shares.h) that was ahead has seen the items of its bucket as they
  * were then, which is not as the reader saw them. So it is made in a layer of its own, where just
@@ -90,6 +91,8 @@ static bool is_seen(const struct feat_store *s, enum feat_scope scope, uint64_t 
 static bool past_admit(struct feat_store *s, enum feat_scope scope, uint64_t key,
                        struct ev_source source) {
     const struct layer *l = &s->layers[s->now];
+    if (scope == FEAT_SCOPE_RANKING) /* of one partition, and follows all of its events */
+        return true;
     if (s->now == 0)
         return is_seen(s, scope, key, source);
     bool its =
@@ -216,7 +219,7 @@ static void apply_to_shares(struct feat_past *p, const struct ev_event *e) {
         note_item(p, tenant, e->shown[i].item);
     p->state->n_shares = s->n_buckets;
     for (s->now = 1; s->now < s->n_layers; s->now++)
-        if (p->concerned[s->layers[s->now].bucket])
+        if (p->state->plan->joins || p->concerned[s->layers[s->now].bucket])
             feat_state_apply_event(p->state, e);
     p->state->n_shares = s->now = 0;
 }
@@ -225,6 +228,7 @@ void feat_past_event(struct feat_past *p, const struct ev_event *e) {
     struct feat_applied *from = from_of(p, e->source.partition);
     if (feat_state_judge(p->state->plan, from, e) != FEAT_APPLIED)
         return;
+    p->state->floor_us = p->state->forget_us = from->clock_us - p->state->plan->lateness_us;
     feat_state_apply_event(p->state, e);
     if (p->state->store->n_layers > 1)
         apply_to_shares(p, e);

@@ -146,14 +146,6 @@ enum status feat_claim_sum(struct feat_plan *p, struct feat *f, const struct fea
     return STATUS_OK;
 }
 
-enum status feat_claim_join(struct feat_plan *p, struct feat *f) {
-    struct feat_place place = {.join = f};
-    place.text = arena_printf(&p->arena, "rankings of %s", f->name);
-    TRY(add_place(p, &place, &f->place));
-    feat_plan_cell(p, f, FEAT_SCOPE_VALUE);
-    return STATUS_OK;
-}
-
 /* ---- keys ---- */
 
 #define TOTAL_VALUE 0x746f74616cull

@@ -202,7 +202,7 @@ void feat_places_event(struct feat_state *s, const struct feat_update *u) {
     uint64_t tenant = feat_tenant_hash(u->event->tenant);
     for (int place = 0; place < p->n_places; place++) {
         const struct feat_place *pl = &p->places[place];
-        if (pl->join != NULL || !takes_events(s, place))
+        if (!takes_events(s, place))
             continue;
         w->n = 0;
         for (int i = 0; i < u->n; i++) {

@@ -9,7 +9,7 @@
 #include <ctype.h>
 
 /* Bumped when the bytes of any cell or record change: old snapshots are then refused. */
-#define STATE_FORMAT 4
+#define STATE_FORMAT 5
 #define COLUMNS_MAX  (1 << 16)
 
 struct plan_conf {
@@ -68,6 +68,17 @@ static enum status read_kind(const struct node *map, const char *file, const cha
                 near ? near : "", near ? "'?" : "");
 }
 
+/* A setting that an earlier version had. */
+static enum status refuse_gone(const struct feat *f, const struct node *map, const char *file) {
+    for (const struct feat_gone *g = f->kind->gone; g != NULL && g->key != NULL; g++) {
+        const struct node *setting = node_get(map, g->key);
+        if (setting != NULL)
+            return fail(STATUS_INVALID_ARGUMENT, "%s:%d: features.%s.%s: %s", file, setting->line,
+                        f->name, g->key, g->why);
+    }
+    return STATUS_OK;
+}
+
 static enum status read_feature(struct feat_plan *p, const struct node *map, const char *file,
                                 int number) {
     static const char *const common[] = {"name", "kind", "cascade", "attribution", NULL};
@@ -84,6 +95,7 @@ static enum status read_feature(struct feat_plan *p, const struct node *map, con
     f->params = arena_zalloc(&p->arena, f->kind->params_bytes);
     const char *section = arena_printf(&p->arena, "features.%s", f->name);
     struct conf_place place = {file, section};
+    TRY(refuse_gone(f, map, file));
     TRY(conf_read(f->kind->params, map, place, common, f->params, &p->arena));
     p->wanted = 0;
     TRY(at_line(f->kind->check(p, f), file, f->line, section));

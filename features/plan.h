@@ -26,13 +26,15 @@
 enum feat_side { FEAT_USER, FEAT_CONTEXT, FEAT_ITEM, FEAT_CROSS, FEAT_SIDES };
 
 /* Whose state a feature keeps. An entity is a (scope, id). VALUE: a value of a field, or a pair as
- * (user, value); which one is a place of the plan (struct feat_place). */
+ * (user, value); which one is a place of the plan (struct feat_place). RANKING: what waits under a
+ * ranking's id, for joins (joins.h); no row reads it. */
 enum feat_scope {
     FEAT_SCOPE_GLOBAL,
     FEAT_SCOPE_USER,
     FEAT_SCOPE_SESSION,
     FEAT_SCOPE_ITEM,
     FEAT_SCOPE_VALUE,
+    FEAT_SCOPE_RANKING,
     FEAT_SCOPES
 };
 
@@ -126,12 +128,11 @@ struct feat_place {
     const char *text; /* canonical: "user, event.category" */
     struct feat_part parts[FEAT_PARTS_MAX];
     int n_parts;
-    uint64_t seed;           /* of its keys */
-    bool sums;               /* one part, FEAT_PART_SUM */
-    bool has_total;          /* of a sum: one more record for all items that bear any value */
-    bool by_row;             /* a reader's keys differ by candidate */
-    bool is_read;            /* rows read it; or only a kind's begin() does */
-    const struct feat *join; /* keys are rankings' ids: the feature of kind join; or NULL */
+    uint64_t seed;  /* of its keys */
+    bool sums;      /* one part, FEAT_PART_SUM */
+    bool has_total; /* of a sum: one more record for all items that bear any value */
+    bool by_row;    /* a reader's keys differ by candidate */
+    bool is_read;   /* rows read it; or only a kind's begin() does */
 };
 #define FEAT_FIELDS_MAX   64
 #define FEAT_FEATURES_MAX 512
@@ -191,6 +192,7 @@ struct feat_plan {
     int n_tables;
     struct feat_place places[FEAT_PLACES_MAX];
     int n_places;
+    bool joins;      /* some feature is of kind join */
     bool sums_items; /* some place sums over items: a shared store keeps shares (shares.h) */
     bool mixes_rows; /* some value depends on the other candidates: nothing of a row may be cached
                         without them */

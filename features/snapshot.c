@@ -73,8 +73,8 @@ static enum status read_head(const struct feat_plan *plan, const char *path, str
     uint64_t fingerprint = cursor_u64(c);
     if (fingerprint != plan->fingerprint)
         return fail(STATUS_FAILED_PRECONDITION,
-                    "%s: made with feature plan %016llx, not with this one, %016llx; replay the "
-                    "log with the new plan",
+                    "%s: made with feature plan %016llx, not with this one, %016llx, or by "
+                    "another version of the program; replay the log",
                     path, (unsigned long long)fingerprint, (unsigned long long)plan->fingerprint);
     return STATUS_OK;
 }

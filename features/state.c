@@ -53,34 +53,11 @@ static struct feat_state *state_of(const struct feat_plan *plan, const struct fe
     return s;
 }
 
-/* What follows from a ranking and an interaction of two partitions is known to whoever applies the
- * later one, and must then be in many records: two writers could each take the other for the later.
- */
-static enum status refuse_join(const struct feat *f) {
-    return fail(
-        STATUS_FAILED_PRECONDITION,
-        "feature '%s' (line %d) joins rankings and interactions, which a store with several "
-        "writers cannot do; take store: memory, or leave out cascade and attribution and "
-        "let events say what was seen: on: impression where seen == 1",
-        f->name, f->line);
-}
-
-static enum status refuse_joins(const struct feat_plan *plan) {
-    for (int i = 0; i < plan->n_features; i++) {
-        const struct feat *f = plan->features[i];
-        if (f->place >= 0 && plan->places[f->place].join == f)
-            return refuse_join(f);
-    }
-    return STATUS_OK;
-}
-
 enum status feat_state_open(const struct feat_plan *plan, const struct feat_store_conf *c,
                             struct feat_state **out) {
     const struct feat_store_ops *ops =
         c->kind == FEAT_STORE_REDIS ? &feat_store_redis : &feat_store_memory;
     struct feat_store *store;
-    if (ops->commit != NULL)
-        TRY(refuse_joins(plan));
     TRY(ops->open(plan, c, &store));
     struct feat_state *s = state_of(plan, c, ops, store);
     if (feat_state_is_shared(s) && plan->sums_items)
@@ -118,6 +95,7 @@ void feat_state_free(struct feat_state *s) {
     heap_free(s->next);
     heap_free(s->to);
     heap_free(s->judged);
+    heap_free(s->clocks_us);
     arena_deinit(&s->positions);
     heap_free(s->shown_all);
     feat_places_deinit(s);
@@ -173,6 +151,7 @@ void feat_state_spread(struct feat_state *s, struct feat_update u, uint64_t tena
 
 void feat_state_apply_event(struct feat_state *s, const struct ev_event *e) {
     uint64_t tenant = feat_tenant_hash(e->tenant), item_key = feat_entity_key(tenant, e->item);
+    s->source = e->source;
     struct feat_update u = {
         .event = e, .n = 1, .user_key = feat_entity_key(tenant, e->user), .item_keys = &item_key};
     if (e->kind == EV_ITEM) {
@@ -256,7 +235,7 @@ static void advance(struct feat_state *s) {
         if (s->applied[i].clock_us > now_us)
             now_us = s->applied[i].clock_us;
     if (s->joins != NULL)
-        feat_joins_forget(s, now_us);
+        feat_store_memory_also(s->store, feat_joins_forget(s));
     feat_store_memory_advance(s->store, now_us);
 }
 
@@ -267,8 +246,9 @@ enum status feat_state_apply(struct feat_state *s, const struct ev_event *events
     pthread_rwlock_wrlock(&s->lock);
     for (int i = 0; i < n; i++) {
         const struct ev_event *e = &events[i];
-        enum feat_verdict verdict =
-            feat_state_judge(s->plan, feat_applied_entry(s, e->source.partition), e);
+        struct feat_applied *from = feat_applied_entry(s, e->source.partition);
+        enum feat_verdict verdict = feat_state_judge(s->plan, from, e);
+        s->floor_us = s->forget_us = from->clock_us - s->plan->lateness_us;
         if (verdict == FEAT_APPLIED)
             feat_state_apply_event(s, e);
         if (verdicts != NULL)
@@ -366,6 +346,7 @@ struct feat_state_size feat_state_size(struct feat_state *s) {
     if (feat_state_is_shared(s)) {
         if (s->ops->size(s->store, &size) != STATUS_OK)
             size = (struct feat_state_size){.bytes = 0};
+        feat_joins_size(s->joins, &size);
         return size;
     }
     pthread_rwlock_rdlock(&s->lock);

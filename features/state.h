@@ -162,7 +162,8 @@ struct feat_state_size {
                                        expired is not taken off */
     uint64_t bytes;                 /* memory of the store; Redis: of its servers, all they keep */
     uint64_t evicted;               /* entities forgotten for the budget or their age, so far */
-    uint64_t waiting;               /* rankings' ids under which something may still come */
+    uint64_t waiting;               /* rankings' ids under which something may still come; shared:
+                                       of what this state has applied */
     uint64_t unjoined; /* interactions whose ranking never came, among those forgotten so far */
 };
 /* Of a shared store it may be 2 s old, or all 0 when it is away. */

@@ -27,6 +27,13 @@ struct feat_movers {
     int n;
 };
 
+struct feat_joins {
+    struct arena arena; /* of one event */
+    struct buf old;     /* the record before it */
+    int64_t window_us;  /* the longest */
+    struct feat_join_looks *looks;
+};
+
 struct feat_state {
     const struct feat_plan *plan;
     const struct feat_store_ops *ops;
@@ -62,10 +69,17 @@ struct feat_state {
     struct feat_places_work *places; /* of crossed scopes; NULL until needed */
     struct feat_joins *joins;        /* NULL: the plan has none */
 
+    /* of the event that is applied */
+    struct ev_source source;
+    int64_t floor_us;  /* no event of its partition that is applied from now on is older */
+    int64_t forget_us; /* the same as of the micro-batch's beginning */
+
     /* a shared store's writer */
     struct feat_applied *next; /* [n_next] where the micro-batch leads */
     struct feat_applied *to;   /* [n_to] the partitions of it that are in the micro-batch */
     enum feat_verdict *judged; /* [cap_judged] */
+    int64_t *clocks_us;        /* [cap_judged] the partition's, with the event */
+    bool collecting;           /* records are only named, and nothing is known of any */
     int n_next, cap_next, n_to, cap_judged;
     struct arena positions;
     int64_t verified_us; /* when all was known to be there */

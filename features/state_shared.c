@@ -4,7 +4,10 @@
  * one per entity it names. All those entities are read in one round trip, changed here, and written
  * back in one, each only if nobody else was faster; those are read and changed again. Where a plan
  * sums over items a bucket's changes are one (shares.h), and which sums they are in is known only
- * when the items have been read: that takes a second round trip. What is late
+ * when the items have been read: that takes a second round trip. So does what follows from rankings
+ * and interactions together (joins.h): which records it changes is known from what waits under the
+ * ranking's id. It is the same in each attempt, and in those of whoever comes after, since what a
+ * batch needs of what waits is there from before it began. What is late
  * is judged here, from the partition's clock, which is stored with its offset: whoever reads a
  * partition on from there judges the same. */
 #include "features/state_parts.h"
@@ -62,9 +65,17 @@ static void collect_moved(struct feat_state *s) {
 /* ---- one micro-batch ---- */
 
 static void apply_all(struct feat_state *s, const struct ev_event *events, int n) {
-    for (int i = 0; i < n; i++)
-        if (s->judged[i] == FEAT_APPLIED)
-            feat_state_apply_event(s, &events[i]);
+    for (int i = 0; i < n; i++) {
+        if (s->judged[i] != FEAT_APPLIED)
+            continue;
+        int32_t partition = events[i].source.partition;
+        const struct feat_applied *start = feat_applied_find(s->applied, s->n_applied, partition);
+        s->floor_us = s->clocks_us[i] - s->plan->lateness_us;
+        s->forget_us = start->clock_us - s->plan->lateness_us;
+        feat_state_apply_event(s, &events[i]);
+    }
+    if (s->joins != NULL)
+        feat_joins_look(s);
 }
 
 /* Somebody else writes the same entities again and again: up to a millisecond more each time. */
@@ -78,7 +89,9 @@ static void let_others(int round) {
 static enum status write_once(struct feat_state *s, const struct ev_event *events, int n) {
     bool done = false;
     s->ops->begin(s->store, s->to, s->n_to);
-    apply_all(s, events, n); /* collects */
+    s->collecting = true;
+    apply_all(s, events, n);
+    s->collecting = false;
     for (int round = 0; !done && round < ROUNDS_MAX; round++) {
         let_others(round);
         do {
@@ -122,7 +135,12 @@ static enum status write_moved(struct feat_state *s, const struct ev_event *even
     collect_moved(s);
     if (s->n_to == 0)
         return STATUS_OK;
-    TRY(write_surely(s, events, n));
+    if (s->joins != NULL)
+        feat_joins_begin(s);
+    enum status status = write_surely(s, events, n);
+    if (s->joins != NULL)
+        feat_joins_end(s, status == STATUS_OK);
+    TRY(status);
     memcpy(s->applied, s->next, (size_t)s->n_next * sizeof *s->next);
     s->verified_us = clock_mono_us();
     feat_state_publish(s);
@@ -148,15 +166,19 @@ static enum status apply_some(struct feat_state *s, const struct ev_event *event
     if (n > s->cap_judged) {
         s->cap_judged = n;
         s->judged = heap_grow(s->judged, (size_t)n * sizeof *s->judged);
+        s->clocks_us = heap_grow(s->clocks_us, (size_t)n * sizeof *s->clocks_us);
     }
     for (int i = 0; i < n; i++) {
         assert(events[i].source.partition >= 0 && events[i].source.offset >= 0);
         feat_applied_entry(s, events[i].source.partition);
     }
     start_next(s);
-    for (int i = 0; i < n; i++)
-        s->judged[i] = feat_state_judge(
-            s->plan, feat_applied_find(s->next, s->n_next, events[i].source.partition), &events[i]);
+    for (int i = 0; i < n; i++) {
+        struct feat_applied *next =
+            feat_applied_find(s->next, s->n_next, events[i].source.partition);
+        s->judged[i] = feat_state_judge(s->plan, next, &events[i]);
+        s->clocks_us[i] = next->clock_us;
+    }
     TRY(write_moved(s, events, n));
     if (verdicts != NULL)
         memcpy(verdicts, s->judged, (size_t)n * sizeof *verdicts);

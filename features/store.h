@@ -39,11 +39,10 @@ struct feat_store_ops {
     void (*bring)(struct feat_store *s, enum feat_scope scope, const uint64_t *keys, int n);
     /* Replaces or adds one record; copies the bytes. */
     void (*put)(struct feat_store *s, enum feat_scope scope, uint64_t key, struct slice bytes);
+    /* Removes one record, if it is there. NULL: nothing is ever removed. */
+    void (*drop)(struct feat_store *s, enum feat_scope scope, uint64_t key);
 
     /* ---- of a store in this process only, NULL in a shared one ---- */
-
-    /* Removes one record, if it is there. */
-    void (*drop)(struct feat_store *s, enum feat_scope scope, uint64_t key);
 
     /* One record after another, in no order; *at starts as 0. False at the end. */
     bool (*next)(struct feat_store *s, enum feat_scope scope, uint64_t *at, struct slice *bytes);
@@ -64,10 +63,13 @@ struct feat_store_ops {
     void (*begin)(struct feat_store *s, const struct feat_applied *to, int n);
     bool (*admit)(struct feat_store *s, enum feat_scope scope, uint64_t key,
                   struct ev_source source);
+    /* This record is wanted, and is fetched though nothing may change it. False: it is not there
+     * yet. */
+    bool (*want)(struct feat_store *s, enum feat_scope scope, uint64_t key);
     enum status (*load)(struct feat_store *s);
     /* After the changes: have records been named that were not known to be wanted? Then load and
-     * make the changes again, before commit. Only where plans sum over items: which value an item
-     * bears is known when it is there. */
+     * make the changes again, before commit. Only where plans sum over items, as which value an
+     * item bears is known when it is there, or join: what follows is known with the ranking. */
     bool (*more)(struct feat_store *s);
     enum status (*commit)(struct feat_store *s, bool *done);
     /* Between batches: is everything this writer wrote still there? ABORTED: it is not. */
@@ -97,6 +99,8 @@ extern const struct feat_store_ops feat_store_redis;
  * after every micro-batch. */
 void feat_store_memory_limit(struct feat_store *s, int64_t budget_bytes, int64_t ttl_us);
 void feat_store_memory_advance(struct feat_store *s, int64_t now_us);
+/* Bytes kept beside the store, for its records, that count as its own. */
+void feat_store_memory_also(struct feat_store *s, uint64_t bytes);
 /* What a record of so many bytes takes, its share of a table included. */
 uint64_t feat_store_memory_entity(uint64_t record_bytes);
 uint64_t feat_store_memory_evicted(const struct feat_store *s);

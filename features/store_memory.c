@@ -39,6 +39,7 @@ struct feat_store {
     struct table tables[FEAT_SCOPES][TABLES];
     struct feat_slab slab;
     uint64_t table_bytes;
+    uint64_t also;   /* bytes of others that count against the budget */
     uint64_t budget; /* bytes; 0: none */
     int64_t ttl_us;  /* 0: none */
     int64_t now_us, quarter;
@@ -226,7 +227,7 @@ static void shrink(struct feat_store *s, struct table *t) {
 }
 
 static uint64_t memory_bytes(struct feat_store *s) {
-    return sizeof *s + s->table_bytes + s->slab.bytes;
+    return sizeof *s + s->table_bytes + s->slab.bytes + s->also;
 }
 
 static bool step_hand(struct feat_store *s) {
@@ -317,6 +318,8 @@ void feat_store_memory_limit(struct feat_store *s, int64_t budget_bytes, int64_t
     }
     keep_budget(s);
 }
+
+void feat_store_memory_also(struct feat_store *s, uint64_t bytes) { s->also = bytes; }
 
 uint64_t feat_store_memory_evicted(const struct feat_store *s) { return s->evicted; }
 

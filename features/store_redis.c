@@ -8,22 +8,24 @@
 #include "base/hash.h"
 #include "base/heap.h"
 #include "features/codec.h"
+#include "features/joins.h"
 #include "features/shares.h"
 
 /* KEYS: the bucket's marker, entities. ARGV: ttl in ms or 0, number of partitions, 1 if the marker
- * may be moved, 1 if all entities are written or none; per partition: its name, what its marker is
+ * may be moved, 1 if all entities are written or none, ttl of rankings, how long they are kept when
+ * deleted; per partition: its name, what its marker is
  * thought to be, what it becomes; per entity: the header it is thought to have ("": it is new), its
- * value. Replies {"S", markers} and does nothing where the markers are others; else the numbers of
- * the entities that were others. */
+ * value ("": delete it). Replies {"S", markers} and does nothing where the markers are others; else
+ * the numbers of the entities that were others. */
 const char feat_redis_script[] =
-    "local ttl,n,all,at=ARGV[1],tonumber(ARGV[2]),ARGV[4]=='1',5\n"
+    "local n,all,at=tonumber(ARGV[2]),ARGV[4]=='1',7\n"
     "local names,lost,moved={},{},{}\n"
-    "for i=1,n do names[i]=ARGV[3*i+2]; moved[2*i-1]=names[i]; moved[2*i]=ARGV[3*i+4] end\n"
+    "for i=1,n do names[i]=ARGV[3*i+4]; moved[2*i-1]=names[i]; moved[2*i]=ARGV[3*i+6] end\n"
     "local have=redis.call('HMGET',KEYS[1],unpack(names))\n"
     "local same=true\n"
     "for i=1,n do\n"
     "  have[i]=have[i] or ''\n"
-    "  if have[i]~=ARGV[3*i+3] then same=false end\n"
+    "  if have[i]~=ARGV[3*i+5] then same=false end\n"
     "end\n"
     "if not same then table.insert(have,1,'S') return have end\n"
     "at=at+3*n\n"
@@ -37,17 +39,18 @@ const char feat_redis_script[] =
     "  if #lost>0 then return lost end\n"
     "end\n"
     "for k=2,#KEYS do\n"
-    "  local was,now,done=ARGV[at],ARGV[at+1],false\n"
+    "  local key,was,now,done,ttl=KEYS[k],ARGV[at],ARGV[at+1],false,ARGV[1]\n"
     "  at=at+2\n"
-    "  if all then\n"
-    "    if ttl=='0' then done=redis.call('SET',KEYS[k],now)\n"
-    "    else done=redis.call('SET',KEYS[k],now,'PX',ttl) end\n"
-    "  elseif was=='' then\n"
-    "    if ttl=='0' then done=redis.call('SET',KEYS[k],now,'NX')\n"
-    "    else done=redis.call('SET',KEYS[k],now,'NX','PX',ttl) end\n"
-    "  elseif redis.call('GETRANGE',KEYS[k],0,#was-1)==was then\n"
-    "    if ttl=='0' then done=redis.call('SET',KEYS[k],now)\n"
-    "    else done=redis.call('SET',KEYS[k],now,'PX',ttl) end\n"
+    "  if string.sub(key,-9,-9)=='r' then ttl=ARGV[5] end\n"
+    "  if was=='' and not all then\n"
+    "    if ttl=='0' then done=redis.call('SET',key,now,'NX')\n"
+    "    else done=redis.call('SET',key,now,'NX','PX',ttl) end\n"
+    "  elseif all or redis.call('GETRANGE',key,0,#was-1)==was then\n"
+    "    if now=='' then\n"
+    "      if ARGV[6]=='0' then done=redis.call('DEL',key)\n"
+    "      else done=redis.call('PEXPIRE',key,ARGV[6]) end\n"
+    "    elseif ttl=='0' then done=redis.call('SET',key,now)\n"
+    "    else done=redis.call('SET',key,now,'PX',ttl) end\n"
     "  end\n"
     "  if not done then lost[#lost+1]=k-1 end\n"
     "end\n"
@@ -64,7 +67,7 @@ struct slice feat_redis_named_key(const struct feat_store *s, const char *tag, c
 
 struct slice feat_redis_entity_key(const struct feat_store *s, enum feat_scope scope, uint64_t key,
                                    int bucket, char *out) {
-    static const char letters[FEAT_SCOPES + 1] = "gusiv";
+    static const char letters[FEAT_SCOPES + 1] = "gusivr";
     static const size_t n_letter = 1;
     size_t n = strlen(s->conf.prefix), n_tag = strlen(s->tags[bucket].text);
     memcpy(out, s->conf.prefix, n);
@@ -311,9 +314,11 @@ static enum status redis_open(const struct feat_plan *plan, const struct feat_st
     s->conf = *c;
     s->plan = plan;
     s->n_buckets = (int)c->buckets;
+    s->window_us = feat_joins_window_us(plan);
     s->tags = HEAP_ARRAY(struct feat_redis_tag, s->n_buckets);
     s->buckets = HEAP_ARRAY(struct feat_redis_bucket, s->n_buckets);
     make_tags(s);
+    s->trusted = UINT64_MAX;
     arena_init(&s->arena, 0);
     pthread_mutex_init(&s->lock, NULL);
     s->redis = feat_redis_new(&s->conf.redis, feat_redis_script);
@@ -332,9 +337,11 @@ const struct feat_store_ops feat_store_redis = {
     .close = redis_close,
     .fetch = feat_redis_fetch,
     .put = feat_redis_put,
+    .drop = feat_redis_drop,
     .positions = feat_redis_positions,
     .begin = feat_redis_batch_begin,
     .admit = feat_redis_admit,
+    .want = feat_redis_want,
     .load = feat_redis_load,
     .more = feat_redis_more,
     .commit = feat_redis_commit,

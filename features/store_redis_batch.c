@@ -110,14 +110,8 @@ enum status feat_redis_positions(struct feat_store *s, struct arena *a,
 }
 
 /* Replies are in the order of the questions: by bucket, then by partition. */
-enum status feat_redis_verify(struct feat_store *s) {
+static enum status look_at_markers(struct feat_store *s, int n) {
     char name[FEAT_REDIS_KEY_BYTES];
-    int n = 0;
-    for (int i = 0; i < s->n_parts; i++)
-        n += s->parts[i].written;
-    if (n == 0)
-        return STATUS_OK;
-    arena_reset(&s->arena);
     feat_redis_begin(s->redis, &s->arena);
     for (int b = 0; b < s->n_buckets; b++) {
         feat_redis_command(s->redis, s->tags[b].slot, FEAT_REDIS_READ, 2 + n);
@@ -143,6 +137,21 @@ enum status feat_redis_verify(struct feat_store *s) {
     return status;
 }
 
+static int count_written(const struct feat_store *s) {
+    int n = 0;
+    for (int i = 0; i < s->n_parts; i++)
+        n += s->parts[i].written;
+    return n;
+}
+
+enum status feat_redis_verify(struct feat_store *s) {
+    int n = count_written(s);
+    if (n == 0)
+        return STATUS_OK;
+    arena_reset(&s->arena);
+    return look_at_markers(s, n);
+}
+
 /* ---- which entities ---- */
 
 void feat_redis_batch_begin(struct feat_store *s, const struct feat_applied *to, int n) {
@@ -152,6 +161,7 @@ void feat_redis_batch_begin(struct feat_store *s, const struct feat_applied *to,
     s->n_items = 0;
     s->latest = -1;
     s->collecting = true;
+    s->naming = false;
     if (s->index_cap > 0)
         memset(s->index, 0, s->index_cap * sizeof *s->index);
     for (int b = 0; b < s->n_buckets; b++)
@@ -222,19 +232,23 @@ static int place_of(const struct feat_store *s, int32_t partition) {
     return i < 63 ? i : 63;
 }
 
-bool feat_redis_admit(struct feat_store *s, enum feat_scope scope, uint64_t key,
-                      struct ev_source source) {
-    if (s->collecting) {
-        collect(s, scope, key);
-        return false;
-    }
-    struct feat_redis_item *item = find(s, scope, key);
-    if (item == NULL && !s->buckets[feat_bucket_of(scope, key, s->n_buckets)].done) {
+bool feat_redis_want(struct feat_store *s, enum feat_scope scope, uint64_t key) {
+    const struct feat_redis_item *item = s->collecting ? NULL : find(s, scope, key);
+    if (item != NULL)
+        return item->known;
+    if (s->collecting || !s->buckets[feat_bucket_of(scope, key, s->n_buckets)].done) {
         collect(s, scope, key);
         s->more = true;
-        return false;
     }
-    if (item == NULL || !item->open || !item->known ||
+    return false;
+}
+
+bool feat_redis_admit(struct feat_store *s, enum feat_scope scope, uint64_t key,
+                      struct ev_source source) {
+    if (!feat_redis_want(s, scope, key) || (s->naming && scope != FEAT_SCOPE_RANKING))
+        return false;
+    struct feat_redis_item *item = find(s, scope, key);
+    if (!item->open ||
         source.offset <= feat_redis_find_part(s, source.partition)->at[item->bucket].offset)
         return false;
     for (int i = 0; i < item->n_seen; i++)
@@ -263,6 +277,14 @@ void feat_redis_put(struct feat_store *s, enum feat_scope scope, uint64_t key, s
     }
     memcpy(item->p, bytes.p, bytes.n);
     item->n = (uint32_t)bytes.n;
+    item->dirty = true;
+}
+
+void feat_redis_drop(struct feat_store *s, enum feat_scope scope, uint64_t key) {
+    struct feat_redis_item *item = find(s, scope, key);
+    if (item == NULL || !item->open)
+        return;
+    item->n = 0;
     item->dirty = true;
 }
 
@@ -330,11 +352,23 @@ static int open_again(struct feat_store *s, bool all) {
     return n;
 }
 
-bool feat_redis_more(struct feat_store *s) { return s->more; }
+/* After naming the changes are yet to be made. */
+bool feat_redis_more(struct feat_store *s) { return s->more || s->naming; }
+
+/* What follows from a ranking goes into records of other buckets: had its server lost writes, that
+ * would be noticed too late. So over new connections its markers are looked at first. */
+static enum status trust(struct feat_store *s, uint64_t epoch) {
+    if (!s->plan->joins || s->trusted == epoch)
+        return STATUS_OK;
+    TRY(look_at_markers(s, count_written(s)));
+    s->trusted = epoch;
+    return STATUS_OK;
+}
 
 enum status feat_redis_load(struct feat_store *s) {
     if (s->collecting)
         s->epoch = feat_redis_epoch(s->redis);
+    s->naming = s->collecting && s->plan->joins;
     s->collecting = s->more = false;
     for (int round = 0; round < LOAD_ROUNDS_MAX; round++) {
         uint64_t epoch = feat_redis_epoch(s->redis);
@@ -342,6 +376,7 @@ enum status feat_redis_load(struct feat_store *s) {
         s->epoch = epoch;
         if (n > 0)
             TRY(load_open(s, n));
+        TRY(trust(s, epoch));
         if (feat_redis_epoch(s->redis) != epoch)
             continue;
         for (int i = 0; i < s->n_items; i++)

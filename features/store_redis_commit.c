@@ -7,7 +7,11 @@
 #include "base/heap.h"
 #include "base/log.h"
 
-enum { KEEP_US = 10 * 1000 * 1000, PUBLISH_TRIES = 3 };
+enum { KEEP_US = 10 * 1000 * 1000, PUBLISH_TRIES = 3, GRACE_MS = 60 * 1000 };
+
+/* How long Kafka keeps a log unless it is told otherwise. What waits for longer than that and the
+ * join's window waits for nothing that can still be read: a reader that far behind lost events. */
+#define LOG_US (7 * 86400 * 1000000ll)
 
 /* A writer that only thinks it still owns the partition may come with less. */
 static const char raise_script[] =
@@ -18,7 +22,8 @@ static const char raise_script[] =
     "  end\n"
     "end\n";
 
-static const char *const scope_names[FEAT_SCOPES] = {"global", "user", "session", "item", "value"};
+static const char *const scope_names[FEAT_SCOPES] = {"global", "user",  "session",
+                                                     "item",   "value", "ranking"};
 
 /* ---- values ---- */
 
@@ -92,11 +97,28 @@ static const struct feat_applied *target(const struct feat_store *s, int bucket,
     return is->offset > to->offset ? is : to;
 }
 
+static int64_t ranking_ttl_us(const struct feat_store *s) {
+    int64_t ttl_us = LOG_US + s->window_us;
+    return s->conf.ttl_us > 0 && s->conf.ttl_us < ttl_us ? s->conf.ttl_us : ttl_us;
+}
+
+/* Header and record; empty: the entity is deleted. */
+static void add_value(struct feat_store *s, const struct feat_redis_item *item,
+                      const struct sight *sight) {
+    if (item->n == 0) {
+        feat_redis_word(s->redis, (struct slice){"", 0});
+        return;
+    }
+    buf_clear(&s->words);
+    put_header(s, sight, &s->words);
+    feat_redis_word_of(s->redis, buf_slice(&s->words), (struct slice){item->p, item->n});
+}
+
 static void add_call(struct feat_store *s, int bucket, const int *items, int n, bool last) {
     char key[FEAT_REDIS_KEY_BYTES], text[48];
     struct feat_redis *r = s->redis;
     feat_redis_command(r, s->tags[bucket].slot, FEAT_REDIS_WRITE,
-                       3 + 1 + n + 4 + 3 * s->n_to + 2 * n);
+                       3 + 1 + n + 6 + 3 * s->n_to + 2 * n);
     feat_redis_word(r, SLICE_LIT("EVALSHA"));
     feat_redis_word(r, feat_redis_sha(r));
     feat_redis_number(r, n + 1);
@@ -109,6 +131,8 @@ static void add_call(struct feat_store *s, int bucket, const int *items, int n, 
     feat_redis_number(r, s->n_to);
     feat_redis_number(r, last);
     feat_redis_number(r, s->plan->sums_items);
+    feat_redis_number(r, ranking_ttl_us(s) / 1000);
+    feat_redis_number(r, feat_redis_is_cluster(r) ? GRACE_MS : 0);
     for (int k = 0; k < s->n_to; k++) {
         const struct feat_applied *was = &feat_redis_find_part(s, s->to[k].partition)->at[bucket];
         feat_redis_number(r, s->to[k].partition);
@@ -123,10 +147,8 @@ static void add_call(struct feat_store *s, int bucket, const int *items, int n, 
         const struct feat_redis_item *item = &s->items[items[i]];
         const struct sight own = {item->seen, item->n_seen, item->touched};
         bool is_sum = s->plan->sums_items && item->scope == FEAT_SCOPE_VALUE;
-        buf_clear(&s->words);
-        put_header(s, is_sum ? &all : &own, &s->words);
         feat_redis_word(r, item->header);
-        feat_redis_word_of(r, buf_slice(&s->words), (struct slice){item->p, item->n});
+        add_value(s, item, is_sum ? &all : &own);
     }
 }
 

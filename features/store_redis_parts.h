@@ -1,6 +1,6 @@
 /* store_redis_parts.h: the inside of the Redis store, for features/store_redis*.c.
  *
- *     PREFIX{tag}sKKKKKKKK   one entity: s the scope's letter, K its key
+ *     PREFIX{tag}sKKKKKKKK   one entity: s the scope's letter, of "gusivr", K its key
  *         = n varint | n x (partition, offset) | record        "header": what is applied to it
  *     PREFIX{tag}m           the bucket's marker, a hash: partition -> "offset clock"
  *     PREFIXapplied          a hash: partition -> "offset clock": applied in every bucket
@@ -20,6 +20,11 @@
  *   whole, with its marker, or not at all. All of a bucket is then at its markers, and what the
  *   header of any of its entities says holds for all of them; so the headers of sums take over what
  *   those of the other entities say, whose past may have come into the sum with an item.
+ * - What waits in joins (scope r) is deleted by the writer that wrote it, in a batch, by the clock
+ *   of the batch's beginning: whoever does the batch again cannot need it. One server that loses
+ *   writes loses them of all its records alike. Of several one may have to be written again from
+ *   what another has deleted meanwhile: in a cluster it goes GRACE_MS later. What a writer left
+ *   behind goes after a week without a change.
  * - A header keeps its entries for 10 s after they stopped being needed, so that a reader can say
  *   exactly which events a record has seen. */
 #pragma once
@@ -94,6 +99,7 @@ struct feat_store {
     const struct feat_plan *plan;
     struct feat_redis_tag *tags; /* [buckets] */
     int n_buckets;
+    int64_t window_us; /* the longest of the plan's joins */
 
     /* the writer */
     struct feat_redis *redis;
@@ -109,6 +115,8 @@ struct feat_store {
     uint32_t index_cap;
     struct feat_redis_bucket *buckets; /* [n_buckets] */
     bool collecting, more;             /* more: wanted while changes were made, but not read */
+    bool naming;                       /* of joins: only what waits is changed, the rest is named */
+    uint64_t trusted;                  /* epoch at which all markers were as far as this knows */
     uint64_t epoch;                    /* of the client, when the open items were read */
     uint64_t made[FEAT_SCOPES];        /* entities, not yet counted in Redis */
     /* what was applied everywhere, 10 to 20 s ago and since; for dropping header entries */
@@ -163,6 +171,7 @@ void feat_redis_batch_begin(struct feat_store *s, const struct feat_applied *to,
 bool feat_redis_admit(struct feat_store *s, enum feat_scope scope, uint64_t key,
                       struct ev_source source);
 enum status feat_redis_load(struct feat_store *s);
+bool feat_redis_want(struct feat_store *s, enum feat_scope scope, uint64_t key);
 bool feat_redis_more(struct feat_store *s);
 enum status feat_redis_commit(struct feat_store *s, bool *done);
 enum status feat_redis_verify(struct feat_store *s);
@@ -171,6 +180,7 @@ enum status feat_redis_take_marker(struct feat_redis_part *part, int bucket, str
 void feat_redis_fetch(struct feat_store *s, enum feat_scope scope, const uint64_t *keys, int n,
                       struct slice *out);
 void feat_redis_put(struct feat_store *s, enum feat_scope scope, uint64_t key, struct slice bytes);
+void feat_redis_drop(struct feat_store *s, enum feat_scope scope, uint64_t key);
 
 /* ---- store_redis_read.c ---- */
 

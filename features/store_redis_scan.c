@@ -45,7 +45,7 @@ static enum status take_keys(struct feat_store *s, struct feat_redis *r, struct 
 
 /* What MATCH takes literally. */
 static void add_pattern(struct feat_store *s, enum feat_scope scope, struct buf *out) {
-    static const char letters[FEAT_SCOPES + 1] = "gusiv";
+    static const char letters[FEAT_SCOPES + 1] = "gusivr";
     for (const char *p = s->conf.prefix; *p != '\0'; p++) {
         if (strchr("*?[]\\^-", *p) != NULL)
             buf_add_byte(out, '\\');
@@ -115,7 +115,8 @@ static uint64_t used_memory(struct slice info) {
 
 static enum status ask_size(struct feat_store *s, struct feat_redis_reader *r,
                             struct feat_state_size *out) {
-    static const char *const names[FEAT_SCOPES] = {"global", "user", "session", "item", "value"};
+    static const char *const names[FEAT_SCOPES] = {"global", "user",  "session",
+                                                   "item",   "value", "ranking"};
     char name[FEAT_REDIS_KEY_BYTES];
     const int *slots;
     int n;

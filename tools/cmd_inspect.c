@@ -182,7 +182,7 @@ static enum status inspect_model(const char *path, const struct inspect_options 
  */
 
 static void report_state(struct feat_state *s, struct arena *a, struct report *r) {
-    static const char *const scopes[] = {"global", "user", "session", "item", "value"};
+    static const char *const scopes[] = {"global", "user", "session", "item", "value", "ranking"};
     const struct feat_applied *applied;
     struct feat_state_size size = feat_state_size(s);
     report_table(r, "entities", (const char *const[]){"scope", "entities", NULL});

@@ -69,7 +69,7 @@ static void make_up(const struct options *o, const struct feat_plan *p, struct f
 static double mean(uint64_t sum, uint64_t n) { return n > 0 ? (double)sum / (double)n : NAN; }
 
 static void report_scopes(const struct options *o, struct feat_state *s, struct report *r) {
-    static const char *const words[] = {"global", "user", "session", "item", "value"};
+    static const char *const words[] = {"global", "user", "session", "item", "value", "ranking"};
     double memory = 0, redis = 0;
     struct feat_scope_bytes users = feat_state_scope_bytes(s, FEAT_SCOPE_USER);
     report_table(r, "scopes",

@@ -123,13 +123,6 @@ static void facts(struct maker *k, struct feat_state *s, enum feat_scope scope, 
     }
 }
 
-static bool has_join(const struct feat_plan *p) {
-    bool any = false;
-    for (int i = 0; i < p->n_places; i++)
-        any |= p->places[i].join != NULL;
-    return any;
-}
-
 /* One visit: a list is shown, and an interaction of each type answers it, as long as `acts`. */
 static void visit(struct maker *k, struct feat_state *s, struct slice user, int64_t at_us,
                   int64_t slate, bool acts) {
@@ -161,7 +154,7 @@ static void visit(struct maker *k, struct feat_state *s, struct slice user, int6
             e.n_shown = (int)slate;
             if (slate == 0)
                 continue;
-            if (has_join(f->plan))
+            if (f->plan->joins)
                 answered.n = (size_t)snprintf(middle, sizeof middle, "%.*s",
                                               SLICE_ARG(shown[slate / 2].item));
         } else {

@@ -109,13 +109,6 @@ static const char *rate_scope(struct metarank_call c) {
 
 /* Metarank's impressions are those of items at or above the last click. */
 static const char *cascade_of(struct metarank_call c) {
-    if (c.m->shared) {
-        metarank_note(c.m, c.f->line, METARANK_DIFFERENT,
-                      "every shown item counts as seen: Redis' many writers cannot join them; "
-                      "state.store: memory",
-                      "%s: impressions of items above the last click only", c.name);
-        return NULL;
-    }
     if (!c.m->joins) {
         metarank_begin(c.m, METARANK_JOIN, "join");
         metarank_put(c.m, "window: %.*s", SLICE_ARG(metarank_join_window(c.m)));

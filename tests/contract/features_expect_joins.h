@@ -3,7 +3,7 @@
 #pragma once
 
 static const char plan_joins[] =
-    "  - {name: visit, kind: join, window: 100s, lag: 1d}\n"
+    "  - {name: visit, kind: join, window: 100s}\n"
     "  - {name: seen_n, kind: count, scope: item, on: impression, cascade: visit}\n"
     "  - {name: seen_2, kind: count, scope: item, on: impression where value == 2, cascade: visit}\n"
     "  - {name: seen_home, kind: count, scope: user, on: 'impression where page != \"search\"',\n"
@@ -24,7 +24,7 @@ static const char plan_joins[] =
     "     attribution: visit}\n"
     "  - {name: last_joined, kind: last_n, on: rating, n: 3, attribution: visit}\n"
     "  - {name: fit_joined, kind: match, of: last_joined, field: genres}\n"
-    "  - {name: brief, kind: join, window: 100s, lag: 1d}\n" /* keeps no fields */
+    "  - {name: brief, kind: join, window: 100s}\n" /* keeps no fields */
     "  - {name: brief_seen, kind: count, scope: item, on: impression, cascade: brief}\n"
     "  - {name: brief_answers, kind: count, scope: user, on: click, attribution: brief}\n";
 

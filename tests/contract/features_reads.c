@@ -35,7 +35,7 @@ static struct feat_plan *plan_of_all(void) {
     struct node *map = NULL;
     struct feat_plan *p = NULL;
     arena_init(&a, 0);
-    const char *text = arena_printf(&a, "%s%s", plan_head, plan_more);
+    const char *text = arena_printf(&a, "%s%s%s", plan_head, plan_more, plan_joins);
     CHECK_OK(node_parse_yaml(&a, slice_of(text), "plan.yaml", &map));
     CHECK_OK(feat_plan_parse(map, "plan.yaml", &p));
     arena_deinit(&a);

@@ -196,8 +196,9 @@ static void join_ids(struct world *w, struct rng *rng, int64_t second, struct ev
 static int answered_at(const struct ev_event *i, const struct ev_event *r) {
     int at = -1;
     if (i->kind != EV_INTERACTION || r->kind != EV_RANKING || i->ranking.n == 0 ||
-        !slice_equal(i->ranking, r->id) || !slice_equal(i->tenant, r->tenant) ||
-        i->event_time_us < r->event_time_us || i->event_time_us > r->event_time_us + VISIT_US)
+        i->source.partition != r->source.partition || !slice_equal(i->ranking, r->id) ||
+        !slice_equal(i->tenant, r->tenant) || i->event_time_us < r->event_time_us ||
+        i->event_time_us > r->event_time_us + VISIT_US)
         return -1;
     for (int k = 0; k < r->n_shown; k++)
         if (slice_equal(r->shown[k].item, i->item))

@@ -14,7 +14,7 @@
 static const char plan_text[] =
     "lateness: 10s\n"
     "features:\n"
-    "  - {name: visit, kind: join, window: 60s, lag: 0s}\n"
+    "  - {name: visit, kind: join, window: 60s}\n"
     "  - {name: shown, kind: count, scope: item, on: impression}\n"
     "  - {name: seen, kind: count, scope: item, on: impression, cascade: visit}\n"
     "  - {name: clicks, kind: count, scope: item, on: click}\n"
@@ -109,9 +109,10 @@ static void test_what_does_not_answer(void) {
     apply(s, click("r", "x", 54, 0, 6));  /* was not shown there */
     apply(s, click("r", "c", 49, 0, 7));  /* came before it */
     apply(s, click("r", "c", 111, 0, 8)); /* a second too late */
+    apply(s, click("r", "c", 60, 1, 8));  /* in another partition */
     CU_ASSERT_EQUAL(digits(s, p, "seen"), 0);
     CU_ASSERT_EQUAL(digits(s, p, "answers"), 0);
-    CU_ASSERT_EQUAL(digits(s, p, "clicks"), 40);
+    CU_ASSERT_EQUAL(digits(s, p, "clicks"), 50);
     apply(s, click("r", "c", 110, 0, 9)); /* the last moment */
     CU_ASSERT_EQUAL(digits(s, p, "seen"), 1110);
     CU_ASSERT_EQUAL(digits(s, p, "answers"), 10);
@@ -119,23 +120,23 @@ static void test_what_does_not_answer(void) {
     feat_plan_free(p);
 }
 
-/* The other partition was faster: nothing is attributed until the ranking is there, then all is. */
+/* The ranking was late: nothing is attributed until it is there, then all is. */
 static void test_answers_before_the_ranking(void) {
     struct feat_plan *p = plan_of(plan_text);
     struct feat_state *s = feat_state_new(p);
-    apply(s, click("r", "c", 5, 1, 0));
-    apply(s, click("r", "a", 6, 1, 1));
+    apply(s, click("r", "c", 5, 0, 0));
+    apply(s, click("r", "a", 6, 0, 1));
     CU_ASSERT_EQUAL(digits(s, p, "seen"), 0);
     CU_ASSERT_EQUAL(digits(s, p, "answers"), 0);
-    apply(s, ranking("r", 0, 0, 0));
+    apply(s, ranking("r", 0, 0, 2));
     CU_ASSERT_EQUAL(digits(s, p, "seen"), 1110);
     CU_ASSERT_EQUAL(digits(s, p, "answers"), 1010);
-    struct ev_event again = ranking("r", 0, 0, 0);
+    struct ev_event again = ranking("r", 0, 0, 2);
     enum feat_verdict verdict;
     CHECK_OK(feat_state_apply(s, &again, 1, &verdict));
     CU_ASSERT_EQUAL(verdict, FEAT_REPEATED);
     CU_ASSERT_EQUAL(digits(s, p, "seen"), 1110);
-    apply(s, ranking("r", 1, 0, 1)); /* sent twice: shown twice, and so seen twice */
+    apply(s, ranking("r", 1, 0, 3)); /* sent twice: shown twice, and so seen twice */
     CU_ASSERT_EQUAL(digits(s, p, "seen"), 2220);
     CU_ASSERT_EQUAL(digits(s, p, "answers"), 1010); /* but clicked once */
     feat_state_free(s);
@@ -171,7 +172,7 @@ static void test_forgotten_after_the_window(void) {
         CU_ASSERT_FATAL(feat_state_size(s).waiting <= 75); /* window, lateness, a little */
     }
     struct feat_state_size size = feat_state_size(s);
-    CU_ASSERT_EQUAL(size.entities[FEAT_SCOPE_VALUE], size.waiting);
+    CU_ASSERT_EQUAL(size.entities[FEAT_SCOPE_RANKING], size.waiting);
     CU_ASSERT_EQUAL(size.evicted, 0);
     CU_ASSERT(size.unjoined > 90 && size.unjoined <= 100);
     feat_state_free(s);
@@ -200,8 +201,7 @@ static void test_a_partition_far_behind(void) {
 
 enum { STREAM = 400, PARTS = 3 };
 
-/* Interactions of the same partition as their rankings; lag is 0, so that records go while others
- * still wait, and which of them depends on the interleaving. */
+/* Records go by their partition's clock while others still wait. */
 static void make_stream(struct ev_event *events, char (*ids)[16], uint64_t seed) {
     static const char *const items[] = {"a", "b", "c", "d", "e"};
     struct rng rng;
@@ -315,6 +315,8 @@ static void test_settings(void) {
                   "attribution: the name of a feature");
     check_refused("  - {name: v, kind: join, cascade: v}\n", "cascade: no condition");
     check_refused("  - {name: v, kind: join, window: 0s}\n", "window");
+    check_refused("  - {name: v, kind: join,\n     lag: 1h}\n",
+                  "3: features.v.lag: there is no such setting any more");
 }
 
 /* What asks for no join has the plan it had. */
