@@ -38,12 +38,6 @@ static void note(const struct expect_column *x, float v) {
     s->n++;
 }
 
-static bool close_enough(float got, double want) {
-    if (isnan(got) || isnan(want))
-        return isnan(got) && isnan(want);
-    return fabs((double)got - want) <= 1e-5 * (1 + fabs(want));
-}
-
 static const struct expect_column *expected_column(const char *name) {
     for (size_t i = 0; i < sizeof expect_columns / sizeof expect_columns[0]; i++)
         if (strcmp(expect_columns[i].name, name) == 0)

@@ -238,3 +238,9 @@ static double log_seconds(const struct oracle *o, double at_us) {
     double seconds = ((double)o->q->now_us - at_us) / 1e6;
     return log1p(seconds > 0 ? seconds : 0);
 }
+
+static bool close_enough(float got, double want) {
+    if (isnan(got) || isnan(want))
+        return isnan(got) && isnan(want);
+    return fabs((double)got - want) <= 1e-5 * (1 + fabs(want));
+}
