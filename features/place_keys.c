@@ -8,6 +8,13 @@
 /* ---- settings ---- */
 
 static enum status fail_part(const char *text) {
+    if (strcmp(text, "global") == 0)
+        return fail(STATUS_INVALID_ARGUMENT, "scope: 'global' crosses nothing and stands alone");
+    if (strncmp(text, "user.", 5) == 0)
+        return fail(STATUS_INVALID_ARGUMENT,
+                    "scope: '%s': what a user bears is no scope; context.%s is the field as the "
+                    "event itself carries it",
+                    text, text + 5);
     static const char *const words[] = {"global", "user",    "session", "item",
                                         "event",  "context", NULL};
     struct slice head = slice_of(text);

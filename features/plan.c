@@ -79,6 +79,17 @@ static enum status refuse_gone(const struct feat *f, const struct node *map, con
     return STATUS_OK;
 }
 
+/* Two columns of one name would be two inputs of one meaning, which no report could tell apart. */
+static enum status check_names(const struct feat *f) {
+    for (int i = 0; f->column_names != NULL && i < f->n_columns; i++)
+        for (int k = 0; k < i; k++)
+            if (f->column_names[i] != NULL && f->column_names[k] != NULL &&
+                strcmp(f->column_names[i], f->column_names[k]) == 0)
+                return fail(STATUS_INVALID_ARGUMENT, "two columns are called '%s'",
+                            f->column_names[i]);
+    return STATUS_OK;
+}
+
 static enum status read_feature(struct feat_plan *p, const struct node *map, const char *file,
                                 int number) {
     static const char *const common[] = {"name", "kind", "cascade", "attribution", NULL};
@@ -99,6 +110,7 @@ static enum status read_feature(struct feat_plan *p, const struct node *map, con
     TRY(conf_read(f->kind->params, map, place, common, f->params, &p->arena));
     p->wanted = 0;
     TRY(at_line(f->kind->check(p, f), file, f->line, section));
+    TRY(at_line(check_names(f), file, f->line, section));
     TRY(at_line(feat_join_claim(p, f, map), file, f->line, section));
     f->wants = p->wanted != 0 ? p->wanted : FEAT_WANTS_IMPRESSIONS | FEAT_WANTS_INTERACTIONS;
     p->features[number] = f;

@@ -57,6 +57,9 @@ static enum status parse_one(struct feat_plan *p, struct slice text, enum feat_f
         return fail(STATUS_INVALID_ARGUMENT, "'%.*s' names no field; write %.*s.FIELD",
                     SLICE_ARG(text), SLICE_ARG(head));
     s.field = arena_dup(&p->arena, (struct slice){dot + 1, text.n - head.n - 1});
+    if (s.field.n > 3 && memcmp(s.field.p + s.field.n - 3, " or", 3) == 0)
+        return fail(STATUS_INVALID_ARGUMENT, "'%.*s' names nothing after its 'or'",
+                    SLICE_ARG(text));
     bool is_id = slice_is(s.field, "id");
     bool remembered = s.from == FEAT_FROM_ITEM || s.from == FEAT_FROM_USER;
     if (remembered && is_id && form != FEAT_AS_IDS)

@@ -49,8 +49,12 @@ static enum status check_prior(struct feat_plan *p, struct feat *f) {
     struct params *m = f->params;
     m->prior = NAN;
     m->prior_global = strcmp(m->prior_text, "global") == 0;
-    if (!m->prior_global)
-        return feat_claim_number("prior", m->prior_text, &m->prior);
+    if (!m->prior_global) {
+        TRY(feat_claim_number("prior", m->prior_text, &m->prior));
+        return m->prior >= 0 ? STATUS_OK
+                             : fail(STATUS_INVALID_ARGUMENT,
+                                    "prior: a rate is not below 0 (got %s)", m->prior_text);
+    }
     if (m->scope == FEAT_SCOPE_GLOBAL)
         m->prior_global = false; /* it is that rate */
     else

@@ -103,6 +103,13 @@ static const struct {
     {HEAD "  - {name: a, kind: cuont}\n", "no kind 'cuont'; did you mean 'count'?"},
     {HEAD "  - {name: a, kind: count, scope: item}\n", "features.a.on"},
     {HEAD "  - {name: a, kind: count, scope: itm, on: x}\n", "features.a: scope: 'itm'"},
+    {HEAD "  - {name: a, kind: count, scope: [global, user], on: x}\n", "stands alone"},
+    {HEAD "  - {name: a, kind: count, scope: user.country, on: x}\n", "context.country"},
+    {HEAD "  - {name: a, kind: vector, source: item.v, reduce: [min, min]}\n", "called 'min'"},
+    {HEAD "  - {name: a, kind: window_count, scope: item, on: x, bucket: 1s, windows: [60s, 1m]}\n",
+     "features.a: two columns are called '1m'"},
+    {HEAD "  - {name: a, kind: rate, scope: item, top: x, bottom: y, prior: -1}\n", "below 0"},
+    {HEAD "  - {name: a, kind: number, source: item.x or}\n", "nothing after its 'or'"},
     {HEAD "  - {name: a, kind: count, scop: item, on: x}\n", "did you mean 'scope'?"},
     {HEAD
      "  - {name: a, kind: number, source: item.x}\n  - {name: a, kind: number, source: item.y}\n",
