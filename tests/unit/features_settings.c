@@ -12,7 +12,7 @@ static const struct {
 } bad[] = {
     {"  - {name: a, kind: count, scope: [], on: x}\n", "scope: names nothing"},
     {"  - {name: a, kind: count, scope: [user, user], on: x}\n", "'user' stands there twice"},
-    {"  - {name: a, kind: count, scope: [user, global], on: x}\n", "'global' is none of"},
+    {"  - {name: a, kind: count, scope: [user, global], on: x}\n", "stands alone"},
     {"  - {name: a, kind: count, scope: [user, item.f], on: x}\n", "event.f is the field as"},
     {"  - {name: a, kind: count, scope: item., on: x}\n", "'item.' is none of"},
     {"  - {name: a, kind: count, scope: evnt.f, on: x}\n", "did you mean 'event'?"},
