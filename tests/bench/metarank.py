@@ -85,16 +85,9 @@ def measure_import(settings, events, runs, rows):
 
 
 def measure_redis(settings, events, rows):
-    """Bytes by scope, as Redis counts them, keys included. Joins need one writer."""
-    with open(settings, encoding="ascii") as f:
-        plan = f.read().splitlines(True)
-    kept = [text.replace(", cascade: metarank_clickthrough", "") for text in plan
-            if "kind: join" not in text]
-    path = settings + ".redis.yaml"
-    with open(path, "w", encoding="ascii") as f:
-        f.writelines(kept)
+    """Bytes by scope, as Redis counts them, keys included."""
     with Redis() as redis:
-        _, wall, cpu, rss = run(["ingest", "--config", path, "--file", events, "--set", "state.snapshot=",
+        _, wall, cpu, rss = run(["ingest", "--config", settings, "--file", events, "--set", "state.snapshot=",
                                  "--set", "state.store=redis", "--set", f"state.redis_addresses=[unix:{redis.socket}]"])
         total = {}
         cursor = b"0"
@@ -114,6 +107,9 @@ def measure_redis(settings, events, rows):
     rows.append(row("Redis, an item", [statistics.fmean(total["i"])], "bytes", 500, False, METARANK["item"]))
     rows.append(row("Redis, used memory", [used / 1e6], "MB", rival=333))
     rows.append(row("Redis, sums over items, all shares", [sum(total["v"])], "bytes"))
+    waiting = total.get("r", [])
+    rows.append(row("Redis, rankings that wait for answers, at the end", [len(waiting)], ""))
+    rows.append(row("Redis, one of them", [statistics.fmean(waiting or [0])], "bytes"))
 
 
 def measure_shares(settings, events, folder, count, rows):
@@ -121,7 +117,7 @@ def measure_shares(settings, events, folder, count, rows):
     value. Our own client; one connection, one call at a time; a model of one epoch over few events."""
     pb, _, _ = moerank.messages()
     with open(settings, encoding="ascii") as f:
-        plan = [text.replace(", cascade: metarank_clickthrough", "") for text in f if "kind: join" not in text]
+        plan = f.read().splitlines(True)
     head = os.path.join(folder, "head.jsonl")
     data.head(events, 60000, head)
     paths = {n: write_requests(os.path.join(folder, f"rank-{n}.bin"), [body(pb, q) for q in data.requests(n, count)])

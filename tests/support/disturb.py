@@ -41,13 +41,13 @@ features:
   - {{name: active, kind: count, scope: user, on: any}}
   - {{name: clicked, kind: last_n, on: click, n: 30}}
   - {{name: since, kind: time_since, scope: user, on: click}}
-"""
-# what a shared store refuses
-ONE_WRITER = """\
-  - {name: visit, kind: join, window: 20m}
-  - {name: seen, kind: count, scope: item, on: impression, cascade: visit}
-  - {name: seen_rate, kind: rate, scope: item, top: click, bottom: impression, cascade: visit,
-     attribution: visit, bucket: 1h, window: 1d}
+  - {{name: visit, kind: join, window: 20m}}
+  - {{name: seen, kind: count, scope: item, on: impression, cascade: visit}}
+  - {{name: seen_rate, kind: rate, scope: item, top: click, bottom: impression, cascade: visit,
+     attribution: visit, bucket: 1h, window: 1d}}
+  - {{name: genre_seen, kind: rate, scope: item.genres, top: click, bottom: impression, cascade: visit,
+     bucket: 1h, window: 1d, prior_weight: 20}}
+  - {{name: answered, kind: count, scope: user, on: click, attribution: visit}}
 """
 
 
@@ -74,8 +74,6 @@ class Disturbance:
         with open(path, "w", encoding="utf-8") as f:
             f.write(CONFIG.format(brokers=self.kafka.bootstrap, topic=self.topic, group=group,
                                   state=state, dead=dead, session_ms=int(SESSION_S * 1000)))
-            if self.store == "memory":
-                f.write(ONE_WRITER)
         return path
 
     def child(self, log, *words):
