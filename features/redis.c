@@ -46,6 +46,29 @@ struct slice feat_redis_sha(const struct feat_redis *r) {
     return slice_of(r->sha);
 }
 
+/* ---- what changes ---- */
+
+void feat_redis_track(struct feat_redis *r) { r->telling = r->conf->mode != FEAT_REDIS_CLUSTER; }
+
+bool feat_redis_tells(const struct feat_redis *r) {
+    return r->n_nodes == 1 && r->nodes[0]->context != NULL && r->nodes[0]->tells;
+}
+
+void feat_redis_hear(struct feat_redis *r, struct arena *a, void *context,
+                     void (*changed)(void *context, struct slice key)) {
+    for (int i = 0; i < r->n_nodes; i++) {
+        struct feat_redis_conn *c = r->nodes[i];
+        feat_redis_conn_hear(c, a); /* a connection that is lost tells no more */
+        struct cursor at = cursor_of(c->changed.p, c->changed.n);
+        while (at.p < at.end) {
+            uint32_t n = cursor_u32(&at);
+            changed(context,
+                    n == FEAT_REDIS_ALL_KEYS ? (struct slice){NULL, 0} : cursor_bytes(&at, n));
+        }
+        buf_clear(&c->changed);
+    }
+}
+
 /* ---- writing commands ---- */
 
 void feat_redis_begin(struct feat_redis *r, struct arena *a) {
@@ -127,6 +150,7 @@ static enum status reach_nodes(struct feat_redis *r) {
         bool made = false;
         if (!r->nodes[i]->wanted)
             continue;
+        r->nodes[i]->telling = r->telling;
         enum status reached = feat_redis_conn_reach(r->nodes[i], r->conf, r->script, r->sha, &made);
         r->epoch += made;
         r->nodes[i]->failed = reached != STATUS_OK;

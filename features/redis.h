@@ -77,6 +77,16 @@ enum status feat_redis_fail(const struct feat_redis *r, const struct feat_redis_
 uint64_t feat_redis_epoch(const struct feat_redis *r);
 void feat_redis_expect(struct feat_redis *r, uint64_t epoch);
 
+/* Asks the server to tell, from its next connection on, which of the keys that were read over it
+ * have changed since (Redis' client-side caching). Not of a cluster. */
+void feat_redis_track(struct feat_redis *r);
+/* Does it? What was told holds for as long as this and the epoch stay. */
+bool feat_redis_tells(const struct feat_redis *r);
+/* Takes what has been told so far, without waiting: each key once it has changed, in any number; an
+ * empty key: all of them. What a run brought with its replies is among it. */
+void feat_redis_hear(struct feat_redis *r, struct arena *a, void *context,
+                     void (*changed)(void *context, struct slice key));
+
 /* The script's name for EVALSHA. */
 struct slice feat_redis_sha(const struct feat_redis *r);
 /* One slot of each master, so that a command can be sent to every one. */

@@ -1,9 +1,8 @@
-/* redis_conn.c: one connection, by hiredis: connecting, logging in, sending bytes, reading replies
- * straight into an arena (hiredis' reader with functions of our own, so that no reply costs a
- * malloc). Any error makes a connection unusable: it is dropped, and made anew after a back-off.
+/* redis_conn.c: one connection: connecting (by hiredis), logging in, sending bytes, reading replies
+ * (redis_reply.c). Any error makes a connection unusable: it is dropped, and made anew after a
+ * back-off.
  * Deliberately no TLS (hiredis 0.14 has none: put stunnel in front) and no event loop. */
 #include "features/redis_parts.h"
-#include <assert.h>
 #include <errno.h>
 #include <hiredis/hiredis.h>
 #include <stdio.h>
@@ -52,7 +51,9 @@ void feat_redis_conn_drop(struct feat_redis_conn *c) {
     if (c->context != NULL)
         redisFree(c->context);
     c->context = NULL;
-    c->doomed = false;
+    c->doomed = c->tells = false;
+    buf_clear(&c->in);
+    c->read = 0;
 }
 
 void feat_redis_conn_free(struct feat_redis_conn *c) {
@@ -60,6 +61,8 @@ void feat_redis_conn_free(struct feat_redis_conn *c) {
         return;
     feat_redis_conn_drop(c);
     buf_deinit(&c->out);
+    buf_deinit(&c->in);
+    buf_deinit(&c->changed);
     heap_free(c->host);
     heap_free(c);
 }
@@ -87,51 +90,12 @@ static enum status lose(struct feat_redis_conn *c, const char *why) {
     return status;
 }
 
-/* ---- replies into an arena: hiredis' reader calls these ---- */
-
-/* Where the reply of this task goes: its place in the list it is part of, or a new one. */
-static struct feat_redis_reply *place_of(const redisReadTask *task) {
-    struct feat_redis_conn *c = task->privdata;
-    if (task->parent == NULL)
-        return ARENA_NEW(c->replies, struct feat_redis_reply);
-    struct feat_redis_reply *list = task->parent->obj;
-    return &list->items[task->idx];
+/* The same for what has just failed. */
+static enum status lose_for(struct feat_redis_conn *c) {
+    char why[200];
+    snprintf(why, sizeof why, "%s", status_message());
+    return lose(c, why);
 }
-
-static void *make_text(const redisReadTask *task, char *text, size_t n) {
-    struct feat_redis_conn *c = task->privdata;
-    struct feat_redis_reply *r = place_of(task);
-    r->type = task->type == REDIS_REPLY_ERROR ? FEAT_REDIS_ERROR : FEAT_REDIS_TEXT;
-    r->text = arena_dup(c->replies, (struct slice){text, n});
-    return r;
-}
-
-static void *make_list(const redisReadTask *task, int n) {
-    struct feat_redis_conn *c = task->privdata;
-    struct feat_redis_reply *r = place_of(task);
-    r->type = FEAT_REDIS_LIST;
-    r->n = n;
-    r->items = ARENA_ARRAY(c->replies, struct feat_redis_reply, n);
-    return r;
-}
-
-static void *make_number(const redisReadTask *task, long long number) {
-    struct feat_redis_reply *r = place_of(task);
-    r->type = FEAT_REDIS_NUMBER;
-    r->number = number;
-    return r;
-}
-
-static void *make_nil(const redisReadTask *task) {
-    struct feat_redis_reply *r = place_of(task);
-    r->type = FEAT_REDIS_NIL;
-    return r;
-}
-
-static void free_nothing(void *reply) { (void)reply; }
-
-static redisReplyObjectFunctions in_arena = {make_text, make_list, make_number, make_nil,
-                                             free_nothing};
 
 /* ---- traffic ---- */
 
@@ -173,13 +137,13 @@ enum status feat_redis_conn_send(struct feat_redis_conn *c, struct slice bytes) 
 
 enum status feat_redis_conn_receive(struct feat_redis_conn *c, struct arena *a,
                                     struct feat_redis_reply *out) {
-    void *reply = NULL;
-    c->replies = a;
-    if (redisGetReply(c->context, &reply) != REDIS_OK || reply == NULL)
-        return lose(c, c->context->err == REDIS_ERR_IO && errno == EAGAIN ? "no answer in time"
-                                                                          : c->context->errstr);
-    *out = *(struct feat_redis_reply *)reply;
-    return STATUS_OK;
+    return feat_redis_take_reply(c, a, out) == STATUS_OK ? STATUS_OK : lose_for(c);
+}
+
+enum status feat_redis_conn_hear(struct feat_redis_conn *c, struct arena *a) {
+    if (c->context == NULL || !c->tells)
+        return STATUS_OK;
+    return feat_redis_take_pushes(c, a) == STATUS_OK ? STATUS_OK : lose_for(c);
 }
 
 enum status feat_redis_conn_ask(struct feat_redis_conn *c, struct arena *a,
@@ -228,6 +192,20 @@ static enum status load_script(struct feat_redis_conn *c, const char *script, st
                 SLICE_ARG(reply.text));
 }
 
+/* A Redis before 6, a proxy, or a user who may not: then it does not tell, and all is asked for. */
+static enum status ask_to_tell(struct feat_redis_conn *c, struct arena *a) {
+    static const struct slice hello[] = {SLICE_LIT("HELLO"), SLICE_LIT("3")};
+    static const struct slice track[] = {SLICE_LIT("CLIENT"), SLICE_LIT("TRACKING"),
+                                         SLICE_LIT("ON")};
+    struct feat_redis_reply reply;
+    TRY(feat_redis_conn_ask(c, a, hello, 2, &reply));
+    if (reply.type == FEAT_REDIS_ERROR)
+        return STATUS_OK;
+    TRY(feat_redis_conn_ask(c, a, track, 3, &reply));
+    c->tells = reply.type != FEAT_REDIS_ERROR;
+    return STATUS_OK;
+}
+
 static enum status greet(struct feat_redis_conn *c, const struct feat_redis_conf *conf,
                          const char *script, char *sha) {
     struct arena a;
@@ -235,6 +213,8 @@ static enum status greet(struct feat_redis_conn *c, const struct feat_redis_conf
     enum status status = log_in(c, conf, &a);
     if (status == STATUS_OK && script != NULL)
         status = load_script(c, script, &a, sha);
+    if (status == STATUS_OK && c->telling)
+        status = ask_to_tell(c, &a);
     arena_deinit(&a);
     return status;
 }
@@ -252,9 +232,6 @@ enum status feat_redis_conn_reach(struct feat_redis_conn *c, const struct feat_r
         return lose(c, c->context != NULL ? c->context->errstr : "no memory");
     if (redisSetTimeout(c->context, wait) != REDIS_OK)
         return lose(c, "no time-out can be set");
-    c->context->reader->fn = &in_arena;
-    c->context->reader->privdata = c;
-    c->context->reader->maxbuf = 0;
     TRY(greet(c, conf, script, sha));
     if (c->said_away && !c->quiet)
         log_info("redis", "Redis at %s is back", feat_redis_conn_name(c));

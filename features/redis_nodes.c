@@ -67,6 +67,7 @@ int feat_redis_node(struct feat_redis *r, struct slice address,
 
 static enum status reach(struct feat_redis *r, int node, bool script) {
     bool made = false;
+    r->nodes[node]->telling = r->telling;
     TRY(feat_redis_conn_reach(r->nodes[node], r->conf, script ? r->script : NULL, r->sha, &made));
     r->epoch += made;
     return STATUS_OK;

@@ -11,10 +11,13 @@ struct feat_redis_conn {
     char *host;                   /* or a socket's path */
     int port;                     /* 0: `host` is a path */
     struct redisContext *context; /* NULL: not connected */
-    struct arena *replies;        /* of the reply being read */
+    struct buf in;                /* bytes that came, of which `read` are read */
+    size_t read;
+    struct buf changed; /* keys it told of: n u32 | bytes, or FEAT_REDIS_ALL_KEYS */
     int64_t retry_at_us, backoff_us;
     bool quiet;             /* one of several: its coming and going is not worth a line */
     bool said_away, doomed; /* doomed: to be dropped after the replies under way */
+    bool telling, tells;    /* it is to tell which keys change; it does */
     /* of one round */
     struct buf out;
     bool wanted, failed;
@@ -36,6 +39,7 @@ struct feat_redis {
     int n_nodes;
     int16_t *owner; /* [FEAT_REDIS_SLOTS] node, -1 unknown; of a cluster */
     bool stale;     /* the owners are to be asked for again */
+    bool telling;   /* servers are to tell which keys change */
     uint64_t epoch, expected;
     struct arena scratch; /* of asking about topology */
 
@@ -44,6 +48,16 @@ struct feat_redis {
     struct feat_redis_cmd *cmds; /* [n_cmds] */
     int n_cmds, cap_cmds;
 };
+
+#define FEAT_REDIS_ALL_KEYS UINT32_MAX
+
+/* ---- redis_reply.c: of a connection that is there; after a failure it is to be dropped ---- */
+
+/* The next reply, waited for; keys told of before it are added to c->changed. */
+enum status feat_redis_take_reply(struct feat_redis_conn *c, struct arena *a,
+                                  struct feat_redis_reply *out);
+/* What the server has told and no reply, without waiting for the first byte of it. */
+enum status feat_redis_take_pushes(struct feat_redis_conn *c, struct arena *a);
 
 /* ---- redis_conn.c ---- */
 
@@ -59,6 +73,8 @@ enum status feat_redis_conn_reach(struct feat_redis_conn *c, const struct feat_r
 enum status feat_redis_conn_send(struct feat_redis_conn *c, struct slice bytes);
 enum status feat_redis_conn_receive(struct feat_redis_conn *c, struct arena *a,
                                     struct feat_redis_reply *out);
+/* Takes what was told, without waiting. */
+enum status feat_redis_conn_hear(struct feat_redis_conn *c, struct arena *a);
 /* One command, by words; its reply may be an error. */
 enum status feat_redis_conn_ask(struct feat_redis_conn *c, struct arena *a,
                                 const struct slice *words, int n, struct feat_redis_reply *out);

@@ -82,10 +82,10 @@ static void add_cells(const struct feat_state *s, const struct feat_record *shar
     }
 }
 
-/* One value's shares, added up; NULL: it has none. sums [n_cells] and spare: scratch. */
-static const struct feat_record *add_up(const struct feat_state *s, struct arena *a, uint64_t key,
-                                        const struct feat_found *shares, int n, struct buf *sums,
-                                        struct buf *spare) {
+/* One value's shares, added up; empty: it has none. sums [n_cells] and spare: scratch. */
+static struct slice add_up(const struct feat_state *s, struct arena *a, uint64_t key,
+                           const struct feat_found *shares, int n, struct buf *sums,
+                           struct buf *spare) {
     const struct slice nothing = {NULL, 0};
     const struct feat_plan *p = s->plan;
     void *view = arena_alloc(a, feat_record_view_bytes(p, FEAT_SCOPE_VALUE));
@@ -102,9 +102,17 @@ static const struct feat_record *add_up(const struct feat_state *s, struct arena
     feat_record_put_head(spare, FEAT_SCOPE_VALUE, key, 0, nothing, nothing);
     for (int i = 0; i < p->n_cells[FEAT_SCOPE_VALUE]; i++)
         feat_record_put_cell(spare, buf_slice(&sums[i]), &empty);
-    return known == 0
-               ? NULL
-               : feat_record_cells(p, FEAT_SCOPE_VALUE, arena_dup(a, buf_slice(spare)), view);
+    return known == 0 ? nothing : arena_dup(a, buf_slice(spare));
+}
+
+/* Perhaps it was made before. */
+static bool find_sum(struct feat_state *s, struct arena *a, uint64_t key,
+                     const struct feat_record **out) {
+    struct slice bytes;
+    if (s->ops->sum_find == NULL || !s->ops->sum_find(s->store, key, &bytes))
+        return false;
+    *out = cells_of(s, a, bytes);
+    return true;
 }
 
 void feat_state_sums(struct feat_state *s, struct arena *a, const uint64_t *keys, int n,
@@ -114,17 +122,29 @@ void feat_state_sums(struct feat_state *s, struct arena *a, const uint64_t *keys
         feat_state_records(s, a, FEAT_SCOPE_VALUE, keys, n, out);
         return;
     }
-    struct feat_entity *e = arena_alloc(a, (size_t)n * (size_t)n_shares * sizeof *e);
-    struct feat_found *found = arena_alloc(a, (size_t)n * (size_t)n_shares * sizeof *found);
+    int n_cells = s->plan->n_cells[FEAT_SCOPE_VALUE], n_lack = 0;
+    int *lack = ARENA_ARRAY(a, int, n);
     for (int i = 0; i < n; i++)
+        if (!find_sum(s, a, keys[i], &out[i]))
+            lack[n_lack++] = i;
+    if (n_lack == 0)
+        return;
+    size_t n_read = (size_t)n_lack * (size_t)n_shares;
+    struct feat_entity *e = arena_alloc(a, n_read * sizeof *e);
+    struct feat_found *found = arena_alloc(a, n_read * sizeof *found);
+    for (int i = 0; i < n_lack; i++)
         for (int b = 0; b < n_shares; b++)
             e[i * n_shares + b] =
-                (struct feat_entity){FEAT_SCOPE_VALUE, feat_share_key(keys[i], b, n_shares)};
-    s->ops->read(s->store, e, n * n_shares, found);
-    int n_cells = s->plan->n_cells[FEAT_SCOPE_VALUE];
+                (struct feat_entity){FEAT_SCOPE_VALUE, feat_share_key(keys[lack[i]], b, n_shares)};
+    s->ops->read(s->store, e, (int)n_read, found);
     struct buf *sums = ARENA_ARRAY(a, struct buf, n_cells), spare = {0};
-    for (int i = 0; i < n; i++)
-        out[i] = add_up(s, a, keys[i], found + i * n_shares, n_shares, sums, &spare);
+    for (int i = 0; i < n_lack; i++) {
+        struct slice bytes =
+            add_up(s, a, keys[lack[i]], found + i * n_shares, n_shares, sums, &spare);
+        out[lack[i]] = cells_of(s, a, bytes);
+        if (s->ops->sum_keep != NULL)
+            s->ops->sum_keep(s->store, keys[lack[i]], bytes);
+    }
     for (int i = 0; i < n_cells; i++)
         buf_deinit(&sums[i]);
     buf_deinit(&spare);

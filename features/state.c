@@ -335,6 +335,8 @@ enum status feat_state_wait(struct feat_state *s, struct ev_source source, int t
         pthread_cond_timedwait(&s->wait_changed, &s->wait_lock, &until);
     }
     pthread_mutex_unlock(&s->wait_lock);
+    if (done && feat_state_is_shared(s))
+        feat_shared_reached(s, source); /* readers then go by no less, whatever they keep */
     return done ? STATUS_OK
                 : fail(STATUS_DEADLINE_EXCEEDED,
                        "partition %d has not reached offset %lld within %d ms", source.partition,

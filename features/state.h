@@ -70,6 +70,8 @@ struct feat_store_conf {
     struct feat_redis_conf redis;
     const char *prefix; /* redis: of every key; one plan, one prefix */
     int64_t buckets;    /* redis: into how many slots the keys go; fixed once there are keys */
+    int64_t near_bytes; /* redis: what a reader keeps of records; 0: nothing. Not of a cluster */
+    int64_t near_us;    /* redis: how old that may be without asking, at most 5 s */
 };
 
 /* In memory, without limits. `plan` must outlive the state. */

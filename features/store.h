@@ -87,6 +87,11 @@ struct feat_store_ops {
                  struct feat_found *out);
     int (*ahead)(struct feat_store *s, struct arena *a, const struct feat_ahead **out);
     bool (*failed)(struct feat_store *s); /* in this section */
+    /* A sum over items by its whole key (shares.h), as one reader made it of shares that are all as
+     * they were; false: it is to be made again. And one just made, of shares read in this section.
+     */
+    bool (*sum_find)(struct feat_store *s, uint64_t whole, struct slice *out);
+    void (*sum_keep)(struct feat_store *s, uint64_t whole, struct slice bytes);
     /* All records of a scope, a few at a time, in no order; now and then one twice. */
     enum status (*scan)(struct feat_store *s, enum feat_scope scope, void *context,
                         enum status (*take)(void *context, const struct slice *records, int n));

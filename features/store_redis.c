@@ -79,6 +79,21 @@ struct slice feat_redis_entity_key(const struct feat_store *s, enum feat_scope s
     return (struct slice){out, n + sizeof key};
 }
 
+bool feat_redis_entity_of(const struct feat_store *s, struct slice key, struct feat_entity *out) {
+    static const char letters[FEAT_SCOPES + 1] = "gusiv";
+    size_t n = strlen(s->conf.prefix), n_tail = 1 + sizeof out->key;
+    if (key.n <= n + n_tail || memcmp(key.p, s->conf.prefix, n) != 0 || key.p[n] != '{')
+        return false;
+    const char *tail = key.p + key.n - n_tail;
+    const char *end = memchr(key.p + n, '}', key.n - n);
+    const char *letter = memchr(letters, tail[0], FEAT_SCOPES);
+    if (end == NULL || end + 1 != tail || letter == NULL)
+        return false;
+    out->scope = (enum feat_scope)(letter - letters);
+    memcpy(&out->key, tail + 1, sizeof out->key);
+    return true;
+}
+
 /* Texts are tried until every bucket has one: bucket b gets slots [b, b+1) * 16384 / buckets, so
  * that nodes with equal shares of the slots have equal shares of the buckets. */
 static void make_tags(struct feat_store *s) {
@@ -352,6 +367,8 @@ const struct feat_store_ops feat_store_redis = {
     .read = feat_redis_read,
     .ahead = feat_redis_ahead,
     .failed = feat_redis_failed,
+    .sum_find = feat_redis_sum_find,
+    .sum_keep = feat_redis_sum_keep,
     .scan = feat_redis_scan,
     .size = feat_redis_size,
 };

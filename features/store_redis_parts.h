@@ -29,6 +29,7 @@
  *   exactly which events a record has seen. */
 #pragma once
 #include <pthread.h>
+#include <stdatomic.h>
 #include "base/buf.h"
 #include "features/store.h"
 
@@ -39,6 +40,8 @@ enum {
     FEAT_REDIS_KEY_BYTES = 160,   /* the longest key */
     FEAT_REDIS_PREFIX_BYTES = 128 /* the longest prefix */
 };
+
+struct feat_redis_near;
 
 struct feat_redis_tag {
     char text[6]; /* "{ab}" */
@@ -75,12 +78,34 @@ struct feat_redis_bucket {
     bool done; /* its marker has been moved */
 };
 
+/* What a reader keeps: a record as it was read; a sum over items, of all its shares as they were.
+ */
+struct feat_redis_kept {
+    struct feat_entity name;         /* of a sum: FEAT_REDIS_SUM, its whole key */
+    struct slice bytes;              /* empty: unknown */
+    const struct feat_applied *seen; /* [n_seen] of a record: beyond `applied` when it was kept */
+    const struct feat_ahead *ahead;  /* [n_ahead] of a sum: the same of its shares */
+    int n_seen, n_ahead;
+    bool used;
+    size_t size;
+    struct feat_redis_kept *next; /* dropped */
+};
+#define FEAT_REDIS_SUM ((enum feat_scope)FEAT_SCOPES)
+enum { FEAT_REDIS_CHANGED_MAX = 64 };
+
 /* A reader's own connection. */
 struct feat_redis_reader {
     struct feat_redis *redis;
     struct arena arena;           /* of the section */
-    struct feat_applied *applied; /* [n_applied] */
-    int n_applied;
+    struct feat_applied *applied; /* [n_applied of cap_applied] */
+    int n_applied, cap_applied;
+    int64_t asked_us;             /* when `applied` was asked for */
+    struct feat_redis_near *near; /* NULL: nothing is kept */
+    uint64_t near_epoch;          /* of the client, when the first of what is kept was read */
+    struct feat_entity changed[FEAT_REDIS_CHANGED_MAX]; /* [n_changed] in this round trip */
+    int n_changed;                                      /* more than fit: too many to know */
+    const struct feat_redis_kept **sums;                /* [n_sums] used in this section */
+    int n_sums, cap_sums;
     bool has_applied, told;    /* told: somebody has it, it must not change any more */
     uint64_t epoch;            /* of the client, when `applied` was asked for */
     uint64_t trusted;          /* the epoch at which all markers were as far as `applied` */
@@ -131,6 +156,7 @@ struct feat_store {
     struct feat_redis_reader *pool;
     struct feat_state_size size; /* as last asked for */
     int64_t size_us;
+    _Atomic int64_t fresh_us; /* somebody was told what was applied then: readers see no less */
 };
 
 /* ---- store_redis.c ---- */
@@ -155,6 +181,8 @@ struct feat_redis_part *feat_redis_part(struct feat_store *s, int32_t partition)
 const struct feat_redis_part *feat_redis_find_part(const struct feat_store *s, int32_t partition);
 /* Says what the keys are, or fails with FAILED_PRECONDITION since they are something else. */
 enum status feat_redis_sign(struct feat_store *s, struct arena *a);
+/* The entity of a key; false: it is another key. */
+bool feat_redis_entity_of(const struct feat_store *s, struct slice key, struct feat_entity *out);
 /* Adds the loads of `n` entities to the pipeline: command[i], at[i] say where reply i will be. */
 void feat_redis_add_loads(const struct feat_store *s, struct feat_redis *r,
                           const struct feat_entity *e, int n, int *command, int *at);
@@ -193,6 +221,28 @@ void feat_redis_read(struct feat_store *s, const struct feat_entity *entities, i
 int feat_redis_ahead(struct feat_store *s, struct arena *a, const struct feat_ahead **out);
 bool feat_redis_failed(struct feat_store *s);
 void feat_redis_readers_close(struct feat_store *s);
+
+/* Sums over items: the one made before of the shares as they are, false: there is none; and one
+ * just made of shares read in this section. */
+bool feat_redis_sum_find(struct feat_store *s, uint64_t whole, struct slice *out);
+void feat_redis_sum_keep(struct feat_store *s, uint64_t whole, struct slice bytes);
+
+/* ---- store_redis_near.c ---- */
+
+struct feat_redis_near *feat_redis_near_new(size_t budget_bytes);
+void feat_redis_near_free(struct feat_redis_near *near); /* NULL is fine */
+/* Frees what was dropped; everything else stays where it is. Between sections. */
+void feat_redis_near_sweep(struct feat_redis_near *near);
+void feat_redis_near_clear(struct feat_redis_near *near);
+/* NULL: it is not kept. Valid until it is swept. */
+const struct feat_redis_kept *feat_redis_near_find(struct feat_redis_near *near,
+                                                   struct feat_entity name);
+/* Copies. Others may be dropped for it. */
+void feat_redis_near_keep(struct feat_redis_near *near, const struct feat_redis_kept *what);
+void feat_redis_near_drop(struct feat_redis_near *near, struct feat_entity name);
+/* A key has changed (empty: all have): what hangs on it is dropped. False: it is no entity's. */
+bool feat_redis_near_changed(struct feat_redis_near *near, const struct feat_store *s,
+                             struct slice key, struct feat_entity *out);
 
 /* ---- store_redis_scan.c ---- */
 

@@ -9,15 +9,29 @@
  * A server that takes over, or comes back, may know less than `applied`, which another one keeps.
  * It is reached over a new connection. So after every new one the buckets' markers are asked for,
  * too, and what is applied everywhere is the least of them, until all have caught up; and a
- * section whose connections changed while it was read begins anew, or fails. */
+ * section whose connections changed while it was read begins anew, or fails.
+ *
+ * What was read is kept (store_redis_near.c) as long as the server, which tells over the same
+ * connection which keys change, has not told so: client-side caching, RESP3. All that a connection
+ * brings is in the order of what happened there, so whatever is kept when everything that came has
+ * been taken is as it was at one moment, that of the last answer or later. A section that finds all
+ * it reads may go by `applied` as it was asked for up to near_us ago: events are only ever added,
+ * so each record holds them, and those it has seen beyond are in its header, which is true as long
+ * as `applied` is younger than the entries that writers drop from headers (10 s). So what a section
+ * says it has seen stays exact; it may only be near_us old. Where `applied` is asked for anew, what
+ * is kept counts as of after the answer: a record that changed before it is read again. And when
+ * somebody was told that an event is applied, all sections from then on ask. */
 #include "features/store_redis_parts.h"
 #include <assert.h>
+#include <stdatomic.h>
 #include <stdio.h>
+#include "base/clock.h"
 #include "base/hash.h"
 #include "base/heap.h"
+#include "features/shares.h"
 #include "features/state_parts.h"
 
-enum { INDEX_FIRST = 1024, ROUNDS_MAX = 8 };
+enum { INDEX_FIRST = 64, ROUNDS_MAX = 8 };
 
 static _Thread_local struct feat_redis_reader *mine; /* of this thread's section */
 
@@ -27,6 +41,10 @@ static struct feat_redis_reader *reader_new(const struct feat_store *s) {
     struct feat_redis_reader *r = HEAP_NEW(struct feat_redis_reader);
     r->redis = feat_redis_new(&s->conf.redis, NULL);
     r->trusted = UINT64_MAX;
+    if (s->conf.near_bytes > 0 && s->conf.redis.mode != FEAT_REDIS_CLUSTER) {
+        r->near = feat_redis_near_new((size_t)s->conf.near_bytes);
+        feat_redis_track(r->redis);
+    }
     r->index_cap = INDEX_FIRST;
     r->index = HEAP_ARRAY(uint32_t, r->index_cap);
     arena_init(&r->arena, 0);
@@ -36,6 +54,9 @@ static struct feat_redis_reader *reader_new(const struct feat_store *s) {
 static void reader_free(struct feat_redis_reader *r) {
     feat_redis_free(r->redis);
     arena_deinit(&r->arena);
+    feat_redis_near_free(r->near);
+    heap_free(r->applied);
+    heap_free(r->sums);
     heap_free(r->names);
     heap_free(r->found);
     heap_free(r->index);
@@ -52,7 +73,7 @@ struct feat_redis_reader *feat_redis_reader_take(struct feat_store *s) {
         r = reader_new(s);
     r->has_applied = r->told = false;
     r->failed = STATUS_OK;
-    r->n = 0;
+    r->n = r->n_sums = 0;
     memset(r->index, 0, r->index_cap * sizeof *r->index);
     arena_reset(&r->arena);
     return r;
@@ -73,9 +94,61 @@ void feat_redis_readers_close(struct feat_store *s) {
     s->pool = NULL;
 }
 
+/* ---- what is near ---- */
+
+/* Is what the connection has told all there is to know? */
+static bool keeps(const struct feat_redis_reader *r) {
+    return r->near != NULL && feat_redis_tells(r->redis) &&
+           r->trusted == feat_redis_epoch(r->redis) && r->near_epoch == r->trusted;
+}
+
+struct listener {
+    const struct feat_store *store;
+    struct feat_redis_reader *reader;
+};
+
+static void note_change(void *context, struct slice key) {
+    struct listener *l = context;
+    struct feat_redis_reader *r = l->reader;
+    struct feat_entity e;
+    if (feat_redis_near_changed(r->near, l->store, key, &e) &&
+        r->n_changed < FEAT_REDIS_CHANGED_MAX)
+        r->changed[r->n_changed++] = e;
+    else if (key.n == 0 || r->n_changed == FEAT_REDIS_CHANGED_MAX)
+        r->n_changed = FEAT_REDIS_CHANGED_MAX + 1;
+}
+
+/* Drops what has changed by now. */
+static void hear(const struct feat_store *s, struct feat_redis_reader *r) {
+    struct listener l = {s, r};
+    r->n_changed = 0;
+    if (r->near == NULL)
+        return;
+    feat_redis_hear(r->redis, &r->arena, &l, note_change);
+    uint64_t epoch = feat_redis_epoch(r->redis);
+    if (r->near_epoch != epoch) {
+        feat_redis_near_clear(r->near);
+        r->near_epoch = epoch;
+    }
+}
+
+/* Did it change while it was on its way? Then what came may be of before or after. */
+static bool in_doubt(const struct feat_redis_reader *r, struct feat_entity e) {
+    bool found = r->n_changed > FEAT_REDIS_CHANGED_MAX;
+    for (int i = 0; i < r->n_changed && !found; i++)
+        found = r->changed[i].key == e.key && r->changed[i].scope == e.scope;
+    return found;
+}
+
 void feat_redis_read_begin(struct feat_store *s) {
     assert(mine == NULL);
-    mine = feat_redis_reader_take(s);
+    struct feat_redis_reader *r = mine = feat_redis_reader_take(s);
+    if (r->near == NULL)
+        return;
+    feat_redis_near_sweep(r->near);
+    hear(s, r);
+    r->has_applied = keeps(r) && r->asked_us > atomic_load(&s->fresh_us) &&
+                     clock_mono_us() - r->asked_us < s->conf.near_us;
 }
 
 enum status feat_redis_read_end(struct feat_store *s) {
@@ -107,11 +180,34 @@ static int add_applied(struct feat_store *s, struct feat_redis_reader *r) {
     return command;
 }
 
-static enum status take_applied(struct feat_redis_reader *r, int command) {
+/* It never goes back, unless somebody puts his hand in: then nothing that is kept counts. */
+static void forget_if_back(struct feat_redis_reader *r, struct feat_applied *now, int n) {
+    bool back = false;
+    for (int i = 0; i < r->n_applied; i++) {
+        const struct feat_applied *at = feat_applied_find(now, n, r->applied[i].partition);
+        back |= at == NULL || at->offset < r->applied[i].offset;
+    }
+    if (back)
+        feat_redis_near_clear(r->near);
+}
+
+static enum status take_applied(struct feat_redis_reader *r, int command, int64_t asked_us) {
     const struct feat_redis_reply *reply = feat_redis_reply(r->redis, command);
+    struct feat_applied *list;
+    int n;
     if (reply->type != FEAT_REDIS_LIST)
         return feat_redis_fail(r->redis, reply);
-    TRY(feat_redis_read_positions(&r->arena, reply, &r->applied, &r->n_applied));
+    TRY(feat_redis_read_positions(&r->arena, reply, &list, &n));
+    if (r->near != NULL)
+        forget_if_back(r, list, n);
+    if (n > r->cap_applied) {
+        r->cap_applied = n;
+        r->applied = heap_grow(r->applied, (size_t)n * sizeof *r->applied);
+    }
+    if (n > 0)
+        memcpy(r->applied, list, (size_t)n * sizeof *list);
+    r->n_applied = n;
+    r->asked_us = asked_us;
     r->has_applied = true;
     return STATUS_OK;
 }
@@ -141,13 +237,15 @@ static enum status ask_applied(struct feat_store *s, struct feat_redis_reader *r
     for (int round = 0; round < ROUNDS_MAX; round++) {
         r->epoch = feat_redis_epoch(r->redis);
         bool all = true, look = r->trusted != r->epoch;
+        int64_t asked_us = clock_mono_us();
         feat_redis_begin(r->redis, &r->arena);
         int command = add_applied(s, r);
         int markers = look ? feat_redis_add_markers(s, r->redis) : 0;
         TRY(feat_redis_run(r->redis));
         if (feat_redis_epoch(r->redis) != r->epoch)
             continue;
-        TRY(take_applied(r, command));
+        hear(s, r);
+        TRY(take_applied(r, command, asked_us));
         if (look)
             TRY(lower_to_markers(s, r, markers, &all));
         r->trusted = all ? r->epoch : UINT64_MAX;
@@ -162,8 +260,11 @@ enum status feat_redis_applied(struct feat_store *s, struct arena *a,
     assert(r != NULL);
     if (r->failed != STATUS_OK)
         return r->failed;
-    if (!r->has_applied)
+    bool first = r->n == 0; /* that is what is wanted to be known */
+    if (!r->has_applied || first)
         TRY(keep_failure(r, ask_applied(s, r)));
+    if (first)
+        atomic_store(&s->fresh_us, clock_mono_us());
     r->told = true;
     struct feat_applied *copy = ARENA_ARRAY(a, struct feat_applied, r->n_applied);
     if (r->n_applied > 0)
@@ -208,15 +309,17 @@ static void add_names(struct feat_redis_reader *r, const struct feat_entity *ent
     }
 }
 
+static bool is_beyond(const struct feat_redis_reader *r, int32_t partition, int64_t offset) {
+    const struct feat_applied *at = feat_applied_find(r->applied, r->n_applied, partition);
+    return at == NULL || offset > at->offset;
+}
+
 /* The header's entries that lie beyond what is applied everywhere, moved to the front. */
 static int keep_beyond(const struct feat_redis_reader *r, struct feat_applied *seen, int n) {
     int kept = 0;
-    for (int i = 0; i < n; i++) {
-        const struct feat_applied *at =
-            feat_applied_find(r->applied, r->n_applied, seen[i].partition);
-        if (at == NULL || seen[i].offset > at->offset)
+    for (int i = 0; i < n; i++)
+        if (is_beyond(r, seen[i].partition, seen[i].offset))
             seen[kept++] = seen[i];
-    }
     return kept;
 }
 
@@ -233,28 +336,88 @@ static enum status take_value(const struct feat_store *s, struct feat_redis_read
     return STATUS_OK;
 }
 
-/* Names [from, r->n) in one round trip. */
-static enum status load_once(struct feat_store *s, struct feat_redis_reader *r, int from) {
-    int n = r->n - from, asked = -1;
-    bool apart = feat_redis_is_cluster(r->redis) || r->trusted != feat_redis_epoch(r->redis);
-    if (!r->has_applied && apart)
-        TRY(ask_applied(s, r));
-    int *command = ARENA_ARRAY(&r->arena, int, n), *at = ARENA_ARRAY(&r->arena, int, n);
+/* What is kept of the names at places lack [*n]; what is not remains there. */
+static void take_near(struct feat_redis_reader *r, int *lack, int *n) {
+    int left = 0;
+    for (int i = 0; i < *n; i++) {
+        const struct feat_redis_kept *k = feat_redis_near_find(r->near, r->names[lack[i]]);
+        if (k == NULL) {
+            lack[left++] = lack[i];
+            continue;
+        }
+        struct feat_found found = {k->bytes, NULL, 0};
+        if (k->n_seen > 0) {
+            size_t bytes = (size_t)k->n_seen * sizeof *k->seen;
+            struct feat_applied *seen = memcpy(arena_alloc(&r->arena, bytes), k->seen, bytes);
+            found.n_seen = keep_beyond(r, seen, k->n_seen);
+            found.seen = seen;
+        }
+        r->found[lack[i]] = found;
+    }
+    *n = left;
+}
+
+/* Names at lack [n] that are not near, from the server, and `applied` with them if it is not known.
+ * They remain in lack but for those that came. */
+static enum status fetch(struct feat_store *s, struct feat_redis_reader *r, int *lack, int *n) {
+    int asked = -1, n_far = 0, left = 0;
+    int *command = ARENA_ARRAY(&r->arena, int, *n), *at = ARENA_ARRAY(&r->arena, int, *n);
+    int *far = ARENA_ARRAY(&r->arena, int, *n);
+    struct feat_entity *names = ARENA_ARRAY(&r->arena, struct feat_entity, *n);
+    for (int i = 0; i < *n; i++) {
+        bool is_near = keeps(r) && feat_redis_near_find(r->near, r->names[lack[i]]) != NULL;
+        if (is_near) {
+            lack[left++] = lack[i];
+            continue;
+        }
+        names[n_far] = r->names[lack[i]];
+        far[n_far++] = lack[i];
+    }
+    int64_t asked_us = clock_mono_us();
     feat_redis_begin(r->redis, &r->arena);
     if (!r->has_applied) {
         r->epoch = feat_redis_epoch(r->redis);
         asked = add_applied(s, r); /* one server does one thing after another */
     }
-    feat_redis_add_loads(s, r->redis, r->names + from, n, command, at);
+    feat_redis_add_loads(s, r->redis, names, n_far, command, at);
     TRY(feat_redis_run(r->redis));
+    hear(s, r);
     if (asked >= 0)
-        TRY(take_applied(r, asked));
-    for (int i = 0; i < n; i++) {
+        TRY(take_applied(r, asked, asked_us));
+    for (int i = 0; i < n_far; i++) {
         struct slice value;
+        struct feat_found *found = &r->found[far[i]];
         TRY(feat_redis_loaded(r->redis, command[i], at[i], &value));
-        TRY(take_value(s, r, value, &r->found[from + i]));
+        TRY(take_value(s, r, value, found));
+        if (keeps(r) && r->epoch == r->trusted && !in_doubt(r, names[i]))
+            feat_redis_near_keep(r->near, &(struct feat_redis_kept){.name = names[i],
+                                                                    .bytes = found->bytes,
+                                                                    .seen = found->seen,
+                                                                    .n_seen = found->n_seen});
     }
+    *n = left;
     return STATUS_OK;
+}
+
+/* Names [from, r->n): those that are near, the others in one round trip. A second one only if some
+ * of them changed just before `applied` was asked for. */
+static enum status load_once(struct feat_store *s, struct feat_redis_reader *r, int from) {
+    int n = r->n - from;
+    bool apart = feat_redis_is_cluster(r->redis) || r->trusted != feat_redis_epoch(r->redis);
+    if (!r->has_applied && apart)
+        TRY(ask_applied(s, r));
+    int *lack = ARENA_ARRAY(&r->arena, int, n);
+    for (int i = 0; i < n; i++)
+        lack[i] = from + i;
+    for (;;) {
+        if (r->has_applied && keeps(r))
+            take_near(r, lack, &n);
+        if (r->has_applied && n == 0)
+            return STATUS_OK;
+        TRY(fetch(s, r, lack, &n));
+        if (feat_redis_epoch(r->redis) != r->epoch)
+            return STATUS_OK;
+    }
 }
 
 /* All over connections that were there when `applied` was asked for. */
@@ -294,17 +457,78 @@ int feat_redis_ahead(struct feat_store *s, struct arena *a, const struct feat_ah
     assert(r != NULL);
     for (int i = 0; i < r->n; i++)
         n += r->found[i].n_seen;
+    for (int i = 0; i < r->n_sums; i++)
+        n += r->sums[i]->n_ahead;
     struct feat_ahead *list = ARENA_ARRAY(a, struct feat_ahead, n);
     for (int i = 0; i < r->n; i++)
         for (int k = 0; k < r->found[i].n_seen; k++)
             list[at++] =
                 (struct feat_ahead){r->names[i].scope, r->names[i].key,
                                     r->found[i].seen[k].partition, r->found[i].seen[k].offset};
+    for (int i = 0; i < r->n_sums; i++)
+        for (int k = 0; k < r->sums[i]->n_ahead; k++)
+            if (is_beyond(r, r->sums[i]->ahead[k].partition, r->sums[i]->ahead[k].offset))
+                list[at++] = r->sums[i]->ahead[k];
     *out = list;
-    return n;
+    return at;
 }
 
 bool feat_redis_failed(struct feat_store *s) {
     (void)s;
     return mine != NULL && mine->failed != STATUS_OK;
+}
+
+/* ---- sums ---- */
+
+bool feat_redis_sum_find(struct feat_store *s, uint64_t whole, struct slice *out) {
+    struct feat_redis_reader *r = mine;
+    const struct feat_entity name = {FEAT_REDIS_SUM, whole};
+    (void)s;
+    assert(r != NULL);
+    if (r->failed != STATUS_OK || !r->has_applied || !keeps(r))
+        return false;
+    uint32_t at = *index_at(r, name);
+    const struct feat_redis_kept *k = at == 0 ? feat_redis_near_find(r->near, name) : NULL;
+    if (at == 0 && k == NULL)
+        return false;
+    if (at == 0) {
+        add_names(r, &name, 1);
+        at = (uint32_t)r->n;
+        r->found[at - 1].bytes = k->bytes;
+        if (r->n_sums == r->cap_sums) {
+            r->cap_sums = r->cap_sums == 0 ? 16 : 2 * r->cap_sums;
+            r->sums =
+                heap_grow(r->sums, (size_t)r->cap_sums * sizeof(const struct feat_redis_kept *));
+        }
+        r->sums[r->n_sums++] = k;
+    }
+    *out = r->found[at - 1].bytes;
+    return true;
+}
+
+/* Only of shares that are kept themselves: of no other is it told that they change. */
+void feat_redis_sum_keep(struct feat_store *s, uint64_t whole, struct slice bytes) {
+    struct feat_redis_reader *r = mine;
+    assert(r != NULL);
+    if (r->failed != STATUS_OK || !r->has_applied || !keeps(r))
+        return;
+    struct buf ahead = {0};
+    bool all = true;
+    for (int b = 0; b < s->n_buckets && all; b++) {
+        struct feat_entity e = {FEAT_SCOPE_VALUE, feat_share_key(whole, b, s->n_buckets)};
+        uint32_t at = *index_at(r, e);
+        all = at != 0 && feat_redis_near_find(r->near, e) != NULL;
+        for (int k = 0; all && k < r->found[at - 1].n_seen; k++) {
+            struct feat_applied seen = r->found[at - 1].seen[k];
+            struct feat_ahead one = {e.scope, e.key, seen.partition, seen.offset};
+            buf_add(&ahead, &one, sizeof one);
+        }
+    }
+    if (all)
+        feat_redis_near_keep(r->near, &(struct feat_redis_kept){
+                                          .name = {FEAT_REDIS_SUM, whole},
+                                          .bytes = bytes,
+                                          .ahead = (const struct feat_ahead *)ahead.p,
+                                          .n_ahead = (int)(ahead.n / sizeof(struct feat_ahead))});
+    buf_deinit(&ahead);
 }

@@ -130,6 +130,12 @@ static const struct conf_item state_items[] = {
                 "moerank:state:", "Goes before every key. One plan, one prefix."),
     CONF_INT(struct rk_state_conf, store.buckets, "redis_buckets", "64", 1, 4096, "slots",
              "Into how many slots of a cluster the keys go; fixed once there are keys."),
+    CONF_BYTES(struct rk_state_conf, store.near_bytes, "redis_near", "64MiB", 0, 1ull << 40,
+               "What each of the threads that rank keeps of records it has read until Redis says "
+               "that they changed (its client-side caching, since Redis 6). Not with a cluster. "
+               "0: nothing."),
+    CONF_TIME(struct rk_state_conf, store.near_us, "redis_near_age", "20ms", 0, 5 * SECOND_US,
+              "How long a thread ranks by what it keeps without asking Redis."),
     CONF_END};
 
 static const struct conf_item serving_items[] = {

@@ -4,17 +4,20 @@
  * reader, with sums over items whose fields change all the while, are made again from the events
  * alone, the offsets and the list of records that were ahead, bit for bit. */
 #pragma GCC diagnostic ignored "-Wunused-function" /* the oracle is not needed here */
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
 #include "base/heap.h"
 #include "features/past.h"
 #include "tests/contract/features_expect.h"
 #include "tests/contract/features_same.h"
 #include "tests/support/redis_server.h"
 
-enum { WORLDS = 3, BUCKETS = 5, BACK_MAX = 10, BATCH_MAX = 12, HISTORY_MAX = EVENTS };
+enum { NEAR = 3, WORLDS = 3, BUCKETS = 5, BACK_MAX = 10, BATCH_MAX = 12, HISTORY_MAX = EVENTS };
 
 static struct redis_server server;
 
-static struct feat_state *opened(const struct feat_plan *p) {
+static struct feat_state *opened(const struct feat_plan *p, int64_t near_bytes, int64_t near_us) {
     static const char *address = server.address;
     struct feat_store_conf c = {.kind = FEAT_STORE_REDIS,
                                 .redis = {.addresses = {&address, 1},
@@ -23,7 +26,9 @@ static struct feat_state *opened(const struct feat_plan *p) {
                                           .password = "",
                                           .timeout_us = 20000000},
                                 .prefix = "r:",
-                                .buckets = BUCKETS};
+                                .buckets = BUCKETS,
+                                .near_bytes = near_bytes,
+                                .near_us = near_us};
     struct feat_state *s = NULL;
     CHECK_OK(feat_state_open(p, &c, &s));
     CU_ASSERT_PTR_NOT_NULL_FATAL(s);
@@ -135,7 +140,14 @@ static void write_some(const struct world *w, struct feat_state *s, struct rng *
     CHECK_OK(feat_state_apply(s, batch, n, NULL));
 }
 
-static void one_world(const struct feat_plan *p, uint64_t seed, int *shares, int *differ) {
+/* How many keys the server was asked for. */
+static long long asked_for(void) {
+    return redis_server_number(&server, "INFO stats", "keyspace_hits:") +
+           redis_server_number(&server, "INFO stats", "keyspace_misses:");
+}
+
+static void one_world(const struct feat_plan *p, uint64_t seed, int *shares, int *differ,
+                      long long *keys) {
     static struct progress_of history[HISTORY_MAX];
     struct world *w = HEAP_NEW(struct world);
     struct rng rng;
@@ -145,7 +157,9 @@ static void one_world(const struct feat_plan *p, uint64_t seed, int *shares, int
     world_init(w, seed);
     server = (struct redis_server){.keep = NULL};
     redis_server_start(&server);
-    struct feat_state *writers[2] = {opened(p), opened(p)}, *reader = opened(p);
+    struct feat_state *writers[2] = {opened(p, 0, 0), opened(p, 0, 0)}, *reader = opened(p, 0, 0);
+    struct feat_state *near[NEAR] = {opened(p, 1 << 20, 20000), opened(p, 1 << 20, 0),
+                                     opened(p, 3000, 5000000)};
     while (n < HISTORY_MAX && n < 2 * EVENTS / BATCH_MAX) {
         history[n++] = at;
         write_some(w, writers[n % 2], &rng, n % 2, &at);
@@ -153,10 +167,17 @@ static void one_world(const struct feat_plan *p, uint64_t seed, int *shares, int
         tell(w, history[n > back ? n - 1 - back : 0]);
         *differ += !read_again(w, p, reader, &rng, shares);
         tell(w, at);
+        for (int i = 0; i < NEAR; i++) {
+            long long before = asked_for();
+            *differ += !read_again(w, p, near[i], &rng, shares);
+            keys[i] += asked_for() - before;
+        }
     }
     feat_state_free(writers[0]);
     feat_state_free(writers[1]);
     feat_state_free(reader);
+    for (int i = 0; i < NEAR; i++)
+        feat_state_free(near[i]);
     redis_server_remove(&server);
     world_deinit(w);
     heap_free(w);
@@ -165,12 +186,133 @@ static void one_world(const struct feat_plan *p, uint64_t seed, int *shares, int
 static void test_what_was_read_is_what_is_said(void) {
     struct feat_plan *p = plan_of_all();
     int shares = 0, differ = 0;
+    long long keys[NEAR] = {0};
     for (uint64_t seed = 1; seed <= WORLDS; seed++)
-        one_world(p, seed, &shares, &differ);
+        one_world(p, seed, &shares, &differ, keys);
     CU_ASSERT_EQUAL(differ, 0);
+    CU_ASSERT_TRUE(keys[0] < keys[2] / 2 && keys[1] < keys[2] / 2); /* the last has no room */
     CU_ASSERT_TRUE(shares > 1000);
     CU_ASSERT_EQUAL(n_never_filled(p, &filled), 0);
     feat_plan_free(p);
 }
 
-SUITE("features_reads", TEST(test_what_was_read_is_what_is_said))
+/* ---- while others write ---- */
+
+struct writer {
+    const struct feat_plan *p;
+    const struct world *w;
+    int number;
+    _Atomic int *left;
+};
+
+static void *write_all(void *context) {
+    struct writer *me = context;
+    struct progress_of at = {{0}};
+    struct rng rng;
+    rng_init(&rng, (uint64_t)me->number);
+    struct feat_state *s = opened(me->p, 0, 0);
+    for (int i = 0; i < 2 * EVENTS / BATCH_MAX; i++)
+        write_some(me->w, s, &rng, me->number, &at);
+    feat_state_free(s);
+    atomic_fetch_sub(me->left, 1);
+    return NULL;
+}
+
+/* What changes while it is on its way, and while a section goes on. */
+static void test_while_others_write(void) {
+    struct feat_plan *p = plan_of_all();
+    struct world *w = HEAP_NEW(struct world);
+    pthread_t threads[2];
+    _Atomic int left = 2;
+    struct rng rng;
+    int shares = 0, differ = 0;
+    rng_init(&rng, 99);
+    world_init(w, 99);
+    server = (struct redis_server){.keep = NULL};
+    redis_server_start(&server);
+    struct feat_state *near[2] = {opened(p, 1 << 20, 20000), opened(p, 1 << 20, 0)};
+    struct writer writers[2] = {{p, w, 0, &left}, {p, w, 1, &left}};
+    for (int i = 0; i < 2; i++)
+        pthread_create(&threads[i], NULL, write_all, &writers[i]);
+    for (int i = 0; atomic_load(&left) > 0; i++)
+        differ += !read_again(w, p, near[i % 2], &rng, &shares);
+    for (int i = 0; i < 2; i++)
+        pthread_join(threads[i], NULL);
+    CU_ASSERT_EQUAL(differ, 0);
+    for (int i = 0; i < 2; i++)
+        feat_state_free(near[i]);
+    redis_server_remove(&server);
+    world_deinit(w);
+    heap_free(w);
+    feat_plan_free(p);
+}
+
+/* ---- who waited for an event sees it ---- */
+
+struct holder {
+    struct feat_state *s;
+    struct ev_source until;
+    _Atomic int step;
+};
+
+static int64_t offset_of(struct feat_state *s, int32_t partition) {
+    struct arena a;
+    const struct feat_applied *applied;
+    int64_t offset = -1;
+    arena_init(&a, 0);
+    feat_state_read_begin(s);
+    feat_state_user_epoch(s, SLICE_LIT(""), SLICE_LIT("u1"));
+    int n = feat_state_applied(s, &a, &applied);
+    for (int i = 0; i < n; i++)
+        offset = applied[i].partition == partition ? applied[i].offset : offset;
+    CHECK_OK(feat_state_read_end(s));
+    arena_deinit(&a);
+    return offset;
+}
+
+static void step_to(_Atomic int *step, int from, int to) {
+    while (atomic_load(step) != from)
+        sched_yield();
+    atomic_store(step, to);
+}
+
+/* A section that has the first reader, which the pool then gives out again. */
+static void *hold_reader(void *context) {
+    struct holder *h = context;
+    feat_state_read_begin(h->s);
+    feat_state_user_epoch(h->s, SLICE_LIT(""), SLICE_LIT("u1"));
+    step_to(&h->step, 0, 1);
+    step_to(&h->step, 2, 3);
+    CHECK_OK(feat_state_read_end(h->s));
+    return NULL;
+}
+
+static void test_who_waited_sees(void) {
+    struct feat_plan *p = plan_of_all();
+    struct world *w = HEAP_NEW(struct world);
+    pthread_t thread;
+    world_init(w, 5);
+    server = (struct redis_server){.keep = NULL};
+    redis_server_start(&server);
+    struct feat_state *writer = opened(p, 0, 0), *s = opened(p, 1 << 20, 5000000);
+    const struct ev_event *first = event_at(w, 0, 0), *last = event_at(w, 0, 1);
+    CHECK_OK(feat_state_apply(writer, first, 1, NULL));
+    CU_ASSERT_EQUAL(offset_of(s, first->source.partition), first->source.offset);
+    struct holder h = {.s = s, .until = last->source};
+    pthread_create(&thread, NULL, hold_reader, &h);
+    step_to(&h.step, 1, 1);
+    CHECK_OK(feat_state_apply(writer, last, 1, NULL));
+    CHECK_OK(feat_state_wait(s, last->source, 20000));
+    step_to(&h.step, 1, 2);
+    pthread_join(thread, NULL);
+    CU_ASSERT_EQUAL(offset_of(s, last->source.partition), last->source.offset);
+    feat_state_free(writer);
+    feat_state_free(s);
+    redis_server_remove(&server);
+    world_deinit(w);
+    heap_free(w);
+    feat_plan_free(p);
+}
+
+SUITE("features_reads", TEST(test_what_was_read_is_what_is_said), TEST(test_while_others_write),
+      TEST(test_who_waited_sees))
