@@ -16,7 +16,7 @@ struct rpc_token {
 };
 
 struct rpc_rank_request {
-    struct slice request_id, user, session;
+    struct slice request_id, tenant, user, session;
     const struct ev_field *context; /* [n_context] */
     int n_context;
     const struct slice *items; /* [n_items] */

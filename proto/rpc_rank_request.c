@@ -73,6 +73,7 @@ enum status rpc_rank_request_of(struct arena *a, const Moerank__V1__RankRequest 
                                 struct rpc_rank_request *out) {
     struct rpc_rank_request r = {
         .request_id = EV_WIRE_SLICE(m->request_id),
+        .tenant = EV_WIRE_SLICE(m->tenant),
         .user = EV_WIRE_SLICE(m->user),
         .session = EV_WIRE_SLICE(m->session),
         .context = ev_wire_fields(a, m->n_context, m->context),
@@ -84,6 +85,7 @@ enum status rpc_rank_request_of(struct arena *a, const Moerank__V1__RankRequest 
         .after = rpc_token_of(m->after),
     };
     TRY(ev_check_id(EV_AT("request_id"), r.request_id, false));
+    TRY(ev_check_id(EV_AT("tenant"), r.tenant, false));
     TRY(ev_check_id(EV_AT("user"), r.user, false));
     TRY(ev_check_id(EV_AT("session"), r.session, false));
     TRY(ev_check_fields(EV_AT("context"), r.context, r.n_context));
@@ -123,4 +125,5 @@ void rpc_encode_rank_request(const struct rpc_rank_request *m, struct buf *out) 
     ev_put_uint(out, 10, m->no_cache);
     if (m->after.given)
         rpc_put_token(out, 11, &m->after);
+    ev_put_text(out, 12, m->tenant);
 }

@@ -381,6 +381,7 @@ void rk_labels_served(struct rk_labels *l, const struct feat_plan *p,
                       const struct rpc_request_log *q) {
     const struct ev_event e = {.id = q->request.request_id,
                                .event_time_us = q->request.now_us,
+                               .tenant = q->request.tenant,
                                .user = q->request.user,
                                .session = q->request.session};
     arena_reset(&l->arena);

@@ -75,9 +75,9 @@ static enum status acquire(const struct call *c, struct rk_bundle **out) {
 
 /* ---- Rank ---------------------------------------------------------------------------------- */
 
-static uint64_t user_epoch(const struct call *c, struct slice user) {
+static uint64_t user_epoch(const struct call *c, const struct rpc_rank_request *request) {
     feat_state_read_begin(c->m->c.state);
-    uint64_t epoch = feat_state_user_epoch(c->m->c.state, (struct slice){NULL, 0}, user);
+    uint64_t epoch = feat_state_user_epoch(c->m->c.state, request->tenant, request->user);
     feat_state_read_end(c->m->c.state);
     return epoch;
 }
@@ -124,8 +124,8 @@ static enum status rank_with(const struct call *c, const struct rk_bundle *b,
     int64_t now_us = request->now_us;
     rk_lap(&c->w->rank, METRIC_CPU_DECODE);
     if (cached)
-        key = rk_cache_key(c->w->cache, c->a, &c->w->scratch, b->version,
-                           user_epoch(c, request->user), request);
+        key = rk_cache_key(c->w->cache, c->a, &c->w->scratch, b->version, user_epoch(c, request),
+                           request);
     request->now_us = now_us > 0 ? now_us : clock_wall_us();
     bool found = cached && answer_from_cache(c, request, key);
     if (cached) /* a lap is a system call */

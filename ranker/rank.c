@@ -45,7 +45,8 @@ static struct feat_request features_of(const struct rpc_rank_request *r, struct 
         names[i] = r->columns[i].name;
         values[i] = r->columns[i].values;
     }
-    return (struct feat_request){.user = r->user,
+    return (struct feat_request){.tenant = r->tenant,
+                                 .user = r->user,
                                  .session = r->session,
                                  .context = r->context,
                                  .n_context = r->n_context,

@@ -14,7 +14,8 @@ enum { TIMEOUT_MS = 10000, KNOWN_ITEMS = 1000 };
 
 struct options {
     struct option_config config;
-    const char *connect, *model, *state, *user, *session, *item_list, *items_file, *context;
+    const char *connect, *model, *state, *tenant, *user, *session, *item_list, *items_file,
+        *context;
     int64_t now_us, top;
     bool explain, no_cache;
 };
@@ -25,6 +26,7 @@ static const struct conf_item items[] = {
                 "without --connect: the model; else the settings' serving.path"),
     OPTION_TEXT(struct options, state, "state", "", "FILE",
                 "without --connect: the snapshot; else the settings' state.snapshot"),
+    OPTION_TEXT(struct options, tenant, "tenant", "", "TENANT", "whose users and items"),
     OPTION_TEXT(struct options, user, "user", "", "USER", "for whom"),
     OPTION_TEXT(struct options, session, "session", "", "SESSION", "in which session"),
     OPTION_TEXT(struct options, item_list, "items", "", "A,B,C", "candidates"),
@@ -107,6 +109,7 @@ static enum status make_request(const struct options *o, struct arena *a,
                                 struct rpc_rank_request *q) {
     *q = (struct rpc_rank_request){.user = slice_of(o->user),
                                    .session = slice_of(o->session),
+                                   .tenant = slice_of(o->tenant),
                                    .now_us = o->now_us,
                                    .top_n = (int)o->top,
                                    .explain = o->explain,
@@ -206,6 +209,9 @@ static enum status ask_list(const struct options *o, const struct verb_call *cal
     struct rpc_recommend_response answer;
     struct buf bytes = {0};
     struct slice reply;
+    if (*o->tenant)
+        return fail(STATUS_INVALID_ARGUMENT,
+                    "--tenant: a server keeps no lists for tenants; give the candidates (--items)");
     rpc_encode_recommend_request(&q, &bytes);
     enum status status =
         rk_client_call(client, call->arena, "Recommend", buf_slice(&bytes), TIMEOUT_MS, &reply);
@@ -254,7 +260,7 @@ static void fill_in(struct feat_state *s, struct arena *a, struct rpc_rank_reque
         if (applied[i].clock_us > q->now_us)
             q->now_us = applied[i].clock_us;
     if (!q->n_items)
-        q->n_items = feat_state_items(s, a, (struct slice){0}, KNOWN_ITEMS, &q->items);
+        q->n_items = feat_state_items(s, a, q->tenant, KNOWN_ITEMS, &q->items);
     feat_state_read_end(s);
 }
 

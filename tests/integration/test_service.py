@@ -160,6 +160,22 @@ class ServiceTest(unittest.TestCase):
         self.assertEqual(metrics["moerank_events_applied_total"], EVENTS + 1)
         self.assertEqual(metrics["moerank_ingest_lag_events"], 0)
 
+    def test_tenants_share_a_model_and_nothing_else(self):
+        server = self.server()
+        ask = {"user": "u2", "items": ITEM_IDS, "now_us": NOW_US}
+        ours = server.rank(**ask)
+        self.assertGreater(ours.user_epoch, 0)
+        theirs = server.rank(tenant="shop", **ask)
+        self.assertEqual((theirs.user_epoch, theirs.cached), (0, False))
+        event = json.loads(click(1, "u2", "i7"))
+        event["tenant"] = "shop"
+        token = server.feedback(json_lines=json.dumps(event)).tokens[0]
+        after = server.rank(tenant="shop", after=token, **ask)
+        self.assertEqual((after.user_epoch, after.cached), (1, False))
+        self.assertNotEqual(list(after.scores), list(theirs.scores))
+        again = server.rank(**ask)
+        self.assertEqual((again.user_epoch, again.cached), (ours.user_epoch, True))
+
     def test_an_answer_asked_for_again_at_once_is_cached(self):
         server = self.server()
         for first in range(40):  # whichever worker answers, and however soon
@@ -391,6 +407,8 @@ class ServiceTest(unittest.TestCase):
             fields = {"user": f"u{n % 7}", "items": ITEM_IDS[n % 5:], "no_cache": n % 3 == 0}
             if n % 2:
                 fields["now_us"] = NOW_US + n * 10**6
+            if n % 5 == 0:
+                fields["tenant"] = "shop"
             server.rank(**fields)
             if n % 4 == 0:
                 self.send_clicks(server, f"u{n % 7}", [f"i{1 + n}"], at_us=NOW_US + n * 10**6)

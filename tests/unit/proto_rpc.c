@@ -22,7 +22,7 @@ static bool same_floats(const float *x, const float *y, int n) {
 
 #define GOLDEN_REQUEST                                                                             \
     "0a027131120275311a02733122100a0664657669636522067461626c65742a0269312a0269322a02693332150a05" \
-    "73636f7265120c0000003f000080bf00000000388080f9c0c1c482034002480150015a0408031063"
+    "73636f7265120c0000003f000080bf00000000388080f9c0c1c482034002480150015a040803106362027431"
 #define GOLDEN_EXPLANATION                                                                         \
     "0a02693312110a05707269636512080000803f000000401a190a05636c69636b12026530120265311a080000403f" \
     "0000803e"
@@ -39,6 +39,7 @@ static const struct ev_field context[] = {
 static struct rpc_rank_request request(void) {
     return (struct rpc_rank_request){
         .request_id = S("q1"),
+        .tenant = S("t1"),
         .user = S("u1"),
         .session = S("s1"),
         .context = context,
@@ -85,7 +86,7 @@ static struct rpc_rank_response response(void) {
 
 static void check_request(const struct rpc_rank_request *r) {
     CU_ASSERT_TRUE(slice_is(r->request_id, "q1") && slice_is(r->user, "u1"));
-    CU_ASSERT_TRUE(slice_is(r->session, "s1"));
+    CU_ASSERT_TRUE(slice_is(r->session, "s1") && slice_is(r->tenant, "t1"));
     CU_ASSERT_TRUE(same_fields(r->context, r->n_context, context, 1));
     CU_ASSERT_EQUAL_FATAL(r->n_items, 3);
     for (int i = 0; i < 3; i++)
@@ -454,7 +455,7 @@ static void test_request_log(void) {
                                            .served_at_us = 1700000000000001};
     m.response.order = order_in_log;
     rpc_encode_request_log(&m, &out);
-    CU_ASSERT_TRUE(wrote("0a56" GOLDEN_REQUEST
+    CU_ASSERT_TRUE(wrote("0a5a" GOLDEN_REQUEST
                          "1284010a027131120276371a03020001" GOLDEN_RESPONSE_TAIL
                          "1a0210051a0408021007208180f9c0c1c48203"));
     if (CHECK_OK(rpc_decode_request_log(a, buf_slice(&out), &got))) {

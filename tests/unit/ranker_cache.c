@@ -153,7 +153,9 @@ static void test_keys(void) {
     const struct rpc_rank_request base = {.user = SLICE_LIT("u"), .items = items, .n_items = 2};
     struct slice key = rk_cache_key(c, &a, &scratch, "v1", 7, &base);
     CU_ASSERT_EQUAL(strncmp(key.p, "p:rank:v1:7:", 12), 0);
-    struct rpc_rank_request r[9] = {base, base, base, base, base, base, base, base, base};
+    struct rpc_rank_request r[10];
+    for (int i = 0; i < 10; i++)
+        r[i] = base;
     r[0].user = SLICE_LIT("w");
     r[1].session = SLICE_LIT("s");
     r[2].items = other;
@@ -163,11 +165,12 @@ static void test_keys(void) {
     r[6].context = &field, r[6].n_context = 1;
     r[7].now_us = 5;
     r[8].top_n = 1;
-    struct slice keys[12] = {key, rk_cache_key(c, &a, &scratch, "v2", 7, &base),
+    r[9].tenant = SLICE_LIT("u");
+    struct slice keys[13] = {key, rk_cache_key(c, &a, &scratch, "v2", 7, &base),
                              rk_cache_key(c, &a, &scratch, "v1", 8, &base)};
-    for (int i = 0; i < 9; i++)
+    for (int i = 0; i < 10; i++)
         keys[3 + i] = rk_cache_key(c, &a, &scratch, "v1", 7, &r[i]);
-    for (int i = 0; i < 12; i++)
+    for (int i = 0; i < 13; i++)
         for (int j = 0; j < i; j++)
             CU_ASSERT_FALSE(slice_equal(keys[i], keys[j]));
     struct rpc_rank_request same = base;

@@ -73,11 +73,16 @@ static void rates(struct lab *l, const char *user, const char *item, int at_s, d
     happens(l, e);
 }
 
-static void does(struct lab *l, const char *type, const char *user, const char *item, int at_s,
-                 const char *ranking) {
+static void does_in(struct lab *l, const char *tenant, const char *type, const char *user,
+                    const char *item, int at_s, const char *ranking) {
     struct ev_event e = interaction(type, user, item, at_s);
+    e.tenant = slice_of(tenant);
     e.ranking = slice_of(ranking);
     happens(l, e);
+}
+static void does(struct lab *l, const char *type, const char *user, const char *item, int at_s,
+                 const char *ranking) {
+    does_in(l, "", type, user, item, at_s, ranking);
 }
 
 static void is_shown(struct lab *l, const char *id, const char *user, int at_s, const char *a,
@@ -479,6 +484,7 @@ static void test_served_rows_become_examples_as_they_were(void) {
         cand[i] = (float)i;
     const struct rpc_request_log q = {
         .request = {.request_id = SLICE_LIT("q1"),
+                    .tenant = SLICE_LIT("t"),
                     .user = SLICE_LIT("u1"),
                     .items = items,
                     .n_items = 3,
@@ -486,11 +492,12 @@ static void test_served_rows_become_examples_as_they_were(void) {
         .response = {.order = order, .n = 2},
         .rows = {.query = query, .cand = cand, .n_query = 1, .n_cand = 9}};
     rk_labels_from_log(l.labels);
-    does(&l, "click", "u1", "b", 1, "q1"); /* ranked, but not answered with */
-    does(&l, "click", "u1", "a", 2, "q1"); /* comes first */
+    does_in(&l, "t", "click", "u1", "b", 1, "q1"); /* ranked, but not answered with */
+    does_in(&l, "t", "click", "u1", "a", 2, "q1"); /* comes first */
+    does(&l, "click", "u1", "c", 2, "q1");         /* another tenant's item */
     rk_labels_served(l.labels, p, &q);
     is_shown(&l, "r1", "u1", 3, "a", "b", "c"); /* makes no example */
-    does(&l, "order", "u1", "a", 4, "q1");
+    does_in(&l, "t", "order", "u1", "a", 4, "q1");
     struct moe_examples *x = rk_labels_finish(l.labels);
     CU_ASSERT_EQUAL_FATAL(x->n_rows, 2);
     CU_ASSERT_EQUAL(x->query[0], 41);

@@ -55,6 +55,38 @@ static void test_ranks_by_the_weighted_sum(void) {
     lab_deinit(&l);
 }
 
+/* The same ids of another tenant are other users and items. */
+static void test_tenants_are_apart(void) {
+    struct lab l;
+    struct answer ours, theirs, later, again;
+    if (!lab_init(&l, NULL, 0))
+        return;
+    struct rpc_rank_request q = lab_request(&l), other = q;
+    other.tenant = SLICE_LIT("other");
+    ask(&l, &q, &ours);
+    ask(&l, &other, &theirs);
+    CU_ASSERT(ours.r.user_epoch > 0 && theirs.r.user_epoch == 0);
+    CU_ASSERT_FALSE(same_bits(&ours.r, &theirs.r));
+    for (int i = 0; i < LAB_EVENTS; i++) {
+        struct ev_field value;
+        char id[16];
+        struct ev_event e = lab_event(&l, i, &value, id, lab_users[i % 6]);
+        e.tenant = other.tenant;
+        e.source.partition = 1;
+        feat_state_apply(l.state, &e, 1, NULL);
+    }
+    ask(&l, &other, &later);
+    CU_ASSERT(later.r.user_epoch == ours.r.user_epoch);
+    CU_ASSERT_FALSE(same_bits(&theirs.r, &later.r));
+    ask(&l, &q, &again);
+    CU_ASSERT(same_bits(&ours.r, &again.r));
+    rk_worker_deinit(&ours.w);
+    rk_worker_deinit(&theirs.w);
+    rk_worker_deinit(&later.w);
+    rk_worker_deinit(&again.w);
+    lab_deinit(&l);
+}
+
 static void test_product_and_weights(void) {
     const char *const sets[] = {"score.combine=product", "score.like=2", "score.love=1"};
     struct lab l;
@@ -313,8 +345,8 @@ static void test_models_are_swapped_under_readers(void) {
     lab_deinit(&l);
 }
 
-SUITE("ranker_rank", TEST(test_ranks_by_the_weighted_sum), TEST(test_product_and_weights),
-      TEST(test_equal_rows_keep_the_requests_order), TEST(test_bits_do_not_depend_on_company),
-      TEST(test_context_columns_and_strangers), TEST(test_explanations), TEST(test_limits),
-      TEST(test_no_allocation_once_warm), TEST(test_a_model_of_another_plan_is_refused),
-      TEST(test_models_are_swapped_under_readers))
+SUITE("ranker_rank", TEST(test_ranks_by_the_weighted_sum), TEST(test_tenants_are_apart),
+      TEST(test_product_and_weights), TEST(test_equal_rows_keep_the_requests_order),
+      TEST(test_bits_do_not_depend_on_company), TEST(test_context_columns_and_strangers),
+      TEST(test_explanations), TEST(test_limits), TEST(test_no_allocation_once_warm),
+      TEST(test_a_model_of_another_plan_is_refused), TEST(test_models_are_swapped_under_readers))
