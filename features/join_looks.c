@@ -5,8 +5,8 @@
  * (kinds/join.c). In memory it is dropped when it is found. In a shared store a batch may be half
  * written, and its events are worked out again from the records they waited in. So a batch drops by
  * the clocks of its *beginning*: no event of it, nor any later one, can have to do with those. What
- * a writer has noted is lost with it; the store forgets such records by itself, after a time in
- * which no event can still be in the log that concerns them (store_redis_commit.c). */
+ * a writer has noted is lost with it; whoever has its partitions next finds those records again, in
+ * time (feat_store_ops.sweep). */
 #include "features/joins.h"
 #include <stdatomic.h>
 #include "base/heap.h"
@@ -251,6 +251,13 @@ void feat_joins_look(struct feat_state *s) {
         c->gone = s->ops->want(s->store, FEAT_SCOPE_RANKING, c->look.key) &&
                   drop_one(s, &c->look, c->floor_us, &c->unjoined);
     }
+}
+
+void feat_joins_sweep(struct feat_state *s) {
+    const struct feat_left *found = NULL;
+    int n = s->ops->sweep(s->store, &found);
+    for (int i = 0; i < n; i++)
+        feat_joins_note(s, found[i].partition, found[i].key, INT64_MIN);
 }
 
 void feat_joins_end(struct feat_state *s, bool done) {

@@ -90,6 +90,8 @@ void feat_joins_found(struct feat_state *s);
 void feat_joins_begin(struct feat_state *s);
 void feat_joins_look(struct feat_state *s);
 void feat_joins_end(struct feat_state *s, bool done);
+/* In a shared store, between micro-batches: notes some of what other writers left. */
+void feat_joins_sweep(struct feat_state *s);
 /* The clock by which the entries of a record's cell are alive or not: its partition's. */
 int64_t feat_joins_clock(const struct feat_state *s, struct slice cell);
 void feat_joins_size(const struct feat_joins *w, struct feat_state_size *out); /* w: NULL is fine */

@@ -197,6 +197,8 @@ void feat_state_foresee(struct feat_state *s, const struct ev_event *events, int
 
 enum status feat_shared_apply(struct feat_state *s, const struct ev_event *events, int n,
                               enum feat_verdict *verdicts) {
+    if (s->joins != NULL)
+        feat_joins_sweep(s);
     if (n == 0)
         return look_after(s);
     for (int at = 0; at < n; at += AT_ONCE_MAX) {

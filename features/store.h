@@ -18,6 +18,11 @@ struct feat_entity {
     enum feat_scope scope;
     uint64_t key;
 };
+/* A record of FEAT_SCOPE_RANKING that some other writer left. */
+struct feat_left {
+    uint64_t key;
+    int32_t partition;
+};
 /* A record as it was read. */
 struct feat_found {
     struct slice bytes;              /* empty: unknown */
@@ -72,6 +77,9 @@ struct feat_store_ops {
      * item bears is known when it is there, or join: what follows is known with the ranking. */
     bool (*more)(struct feat_store *s);
     enum status (*commit)(struct feat_store *s, bool *done);
+    /* Between batches: what others left that had partitions before, a few at a time and mostly
+     * none, until all are found. [n], valid until the next call. */
+    int (*sweep)(struct feat_store *s, const struct feat_left **out);
     /* Between batches: is everything this writer wrote still there? ABORTED: it is not. */
     enum status (*verify)(struct feat_store *s);
 

@@ -215,7 +215,7 @@ struct feat_redis_part *feat_redis_part(struct feat_store *s, int32_t partition)
     struct feat_applied *at = HEAP_ARRAY(struct feat_applied, s->n_buckets);
     for (int b = 0; b < s->n_buckets; b++)
         at[b] = (struct feat_applied){partition, -1, 0};
-    s->parts[lo] = (struct feat_redis_part){partition, false, at};
+    s->parts[lo] = (struct feat_redis_part){.partition = partition, .at = at};
     return &s->parts[lo];
 }
 
@@ -314,6 +314,7 @@ static void redis_close(struct feat_store *s) {
     heap_free(s->items);
     heap_free(s->index);
     heap_free(s->buckets);
+    heap_free(s->sweep.found);
     heap_free(s->old);
     heap_free(s->newer);
     heap_free(s->tags);
@@ -360,6 +361,7 @@ const struct feat_store_ops feat_store_redis = {
     .load = feat_redis_load,
     .more = feat_redis_more,
     .commit = feat_redis_commit,
+    .sweep = feat_redis_sweep,
     .verify = feat_redis_verify,
     .read_begin = feat_redis_read_begin,
     .read_end = feat_redis_read_end,

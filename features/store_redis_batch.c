@@ -98,6 +98,7 @@ enum status feat_redis_positions(struct feat_store *s, struct arena *a,
     TRY(read_markers(s, a));
     struct feat_applied *list = ARENA_ARRAY(a, struct feat_applied, s->n_parts);
     for (int i = 0; i < s->n_parts; i++) {
+        s->parts[i].swept = false;
         list[i] = s->parts[i].at[0];
         for (int b = 1; b < s->n_buckets; b++)
             if (s->parts[i].at[b].offset < list[i].offset)
@@ -166,8 +167,13 @@ void feat_redis_batch_begin(struct feat_store *s, const struct feat_applied *to,
         memset(s->index, 0, s->index_cap * sizeof *s->index);
     for (int b = 0; b < s->n_buckets; b++)
         s->buckets[b] = (struct feat_redis_bucket){.first = -1};
-    for (int i = 0; i < n; i++)
-        feat_redis_part(s, to[i].partition)->written = true;
+    for (int i = 0; i < n; i++) {
+        struct feat_redis_part *part = feat_redis_part(s, to[i].partition);
+        part->written = true;
+        if (s->plan->joins && !part->swept)
+            feat_redis_start_sweep(s);
+        part->swept = true;
+    }
 }
 
 /* The slot of the index that holds the entity, or the empty one where it belongs. */

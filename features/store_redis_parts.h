@@ -24,7 +24,8 @@
  *   of the batch's beginning: whoever does the batch again cannot need it. One server that loses
  *   writes loses them of all its records alike. Of several one may have to be written again from
  *   what another has deleted meanwhile: in a cluster it goes GRACE_MS later. What a writer left
- *   behind goes after a week without a change.
+ *   behind is found by whoever has its partition next, who goes through all keys for it
+ *   (store_redis_sweep.c); or goes after a week without a change.
  * - A header keeps its entries for 10 s after they stopped being needed, so that a reader can say
  *   exactly which events a record has seen. */
 #pragma once
@@ -52,6 +53,7 @@ struct feat_redis_tag {
 struct feat_redis_part {
     int32_t partition;
     bool written;            /* by this writer */
+    bool swept;              /* since it came here, what was left of it is looked for */
     struct feat_applied *at; /* [buckets] the markers; offset -1: none */
 };
 
@@ -141,9 +143,17 @@ struct feat_store {
     struct feat_redis_bucket *buckets; /* [n_buckets] */
     bool collecting, more;             /* more: wanted while changes were made, but not read */
     bool naming;                       /* of joins: only what waits is changed, the rest is named */
-    uint64_t trusted;                  /* epoch at which all markers were as far as this knows */
-    uint64_t epoch;                    /* of the client, when the open items were read */
-    uint64_t made[FEAT_SCOPES];        /* entities, not yet counted in Redis */
+    struct {                           /* for what other writers left */
+        bool active;
+        int server;
+        char cursor[24];
+        int64_t next_us;
+        struct feat_left *found; /* [cap] */
+        int cap;
+    } sweep;
+    uint64_t trusted;           /* epoch at which all markers were as far as this knows */
+    uint64_t epoch;             /* of the client, when the open items were read */
+    uint64_t made[FEAT_SCOPES]; /* entities, not yet counted in Redis */
     /* what was applied everywhere, 10 to 20 s ago and since; for dropping header entries */
     struct feat_applied *old, *newer;
     int n_old, n_newer;
@@ -251,3 +261,11 @@ void feat_redis_reader_give(struct feat_store *s, struct feat_redis_reader *r);
 enum status feat_redis_scan(struct feat_store *s, enum feat_scope scope, void *context,
                             enum status (*take)(void *, const struct slice *, int));
 enum status feat_redis_size(struct feat_store *s, struct feat_state_size *out);
+/* What SCAN is to MATCH, so that only records of the scope come. */
+void feat_redis_add_pattern(const struct feat_store *s, enum feat_scope scope, struct buf *out);
+
+/* ---- store_redis_sweep.c ---- */
+
+/* From now on the keys are gone through once more. */
+void feat_redis_start_sweep(struct feat_store *s);
+int feat_redis_sweep(struct feat_store *s, const struct feat_left **out);

@@ -44,7 +44,7 @@ static enum status take_keys(struct feat_store *s, struct feat_redis *r, struct 
 }
 
 /* What MATCH takes literally. */
-static void add_pattern(struct feat_store *s, enum feat_scope scope, struct buf *out) {
+void feat_redis_add_pattern(const struct feat_store *s, enum feat_scope scope, struct buf *out) {
     static const char letters[FEAT_SCOPES + 1] = "gusivr";
     for (const char *p = s->conf.prefix; *p != '\0'; p++) {
         if (strchr("*?[]\\^-", *p) != NULL)
@@ -95,7 +95,7 @@ enum status feat_redis_scan(struct feat_store *s, enum feat_scope scope, void *c
     struct buf pattern = {0};
     const int *slots;
     int n;
-    add_pattern(s, scope, &pattern);
+    feat_redis_add_pattern(s, scope, &pattern);
     enum status status = feat_redis_masters(r->redis, &r->arena, &slots, &n);
     for (int i = 0; i < n && status == STATUS_OK; i++)
         status = scan_server(s, r->redis, slots[i], buf_slice(&pattern), context, take);

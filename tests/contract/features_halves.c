@@ -221,4 +221,57 @@ static void test_half_written_batches(void) {
     }
 }
 
-SUITE("features_halves", TEST(test_half_written_batches))
+/* ---- what a dead writer leaves ---- */
+
+static uint64_t waiting_in(struct feat_state *s) {
+    struct feat_state *copy = NULL;
+    CHECK_OK(feat_state_copy(s, &copy));
+    uint64_t n = copy == NULL ? 0 : feat_state_size(copy).entities[FEAT_SCOPE_RANKING];
+    feat_state_free(copy);
+    return n;
+}
+
+/* Somebody else has the partitions now, and time goes on. */
+static void test_orphans_are_found(void) {
+    struct feat_plan *p = plan_number(1);
+    struct world *w = HEAP_NEW(struct world);
+    world_init(w, 300);
+    server = (struct redis_server){.keep = NULL};
+    redis_server_start(&server);
+    struct feat_state *s = opened(p);
+    for (int i = 0; i < EVENTS; i++)
+        CHECK_OK(feat_state_apply(s, &w->events[i], 1, NULL));
+    uint64_t left = waiting_in(s);
+    CU_ASSERT(left > 20);
+    CU_ASSERT(feat_state_size(s).unjoined > 0);
+    long long ttl_ms = redis_server_number(
+        &server,
+        "EVAL \"local t=-2 for _,k in ipairs(redis.call('KEYS','h:{*')) do "
+        "if string.sub(k,-9,-9)=='r' then t=redis.call('PTTL',k) end end return t\" 0",
+        NULL);
+    CU_ASSERT(ttl_ms > 7 * 86400000ll && ttl_ms <= 7 * 86400000ll + 100000); /* and a window */
+    feat_state_free(s);
+    s = opened(p);
+    struct ev_event e = {
+        .kind = EV_INTERACTION, .item = SLICE_LIT("i1"), .type = SLICE_LIT("view")};
+    int rounds = 0;
+    for (; waiting_in(s) > 0 && rounds < 2000; rounds++) {
+        for (int i = 0; i < PARTITIONS; i++) {
+            const struct ev_event *last = &w->events[(i + 1) * PER_PARTITION - 1];
+            e.source = (struct ev_source){i * 7, last->source.offset + 1 + rounds};
+            e.event_time_us = w->newest_us + 1000 * 1000000ll + rounds;
+            CHECK_OK(feat_state_apply(s, &e, 1, NULL));
+        }
+        clock_sleep_ms(5);
+    }
+    CU_ASSERT_EQUAL(waiting_in(s), 0);
+    CU_ASSERT_EQUAL(feat_state_size(s).waiting, 0);
+    CU_ASSERT(rounds > 1);
+    feat_state_free(s);
+    redis_server_remove(&server);
+    world_deinit(w);
+    heap_free(w);
+    feat_plan_free(p);
+}
+
+SUITE("features_halves", TEST(test_half_written_batches), TEST(test_orphans_are_found))

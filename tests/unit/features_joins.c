@@ -287,6 +287,62 @@ static void test_an_id_that_is_always_the_same(void) {
     feat_plan_free(p);
 }
 
+/* Of what has no room, nothing follows: or the next would count it once more. */
+static void test_beyond_the_most(void) {
+    struct feat_plan *p = plan_of(plan_text);
+    struct feat_state *s = feat_state_new(p);
+    int64_t offset = 0;
+    apply(s, ranking("r", 0, 0, offset++));
+    for (int i = 0; i < 1024; i++)
+        apply(s, click("r", "b", 1, 0, offset++));
+    for (int i = 0; i < 3; i++)
+        apply(s, click("r", "d", 2, 0, offset++));
+    CU_ASSERT_EQUAL(digits(s, p, "seen"), 1100);
+    feat_state_free(s);
+    feat_plan_free(p);
+}
+
+/* An id in use for ever: what is past does not take the room of what comes. */
+static void test_an_id_used_again_and_again(void) {
+    struct feat_plan *p = plan_of(plan_text);
+    struct feat_state *s = feat_state_new(p);
+    for (int i = 0; i < 9; i++) {
+        apply(s, ranking("r", 30 * i, 0, 2 * i));
+        apply(s, click("r", "a", 30 * i + 1, 0, 2 * i + 1));
+    }
+    CU_ASSERT_EQUAL(digits(s, p, "seen"), 9000);
+    CU_ASSERT_EQUAL(digits(s, p, "answers"), 9000);
+    for (int i = 9; i < 100; i++)
+        apply(s, ranking("r", 30 * i, 0, 2 * i));
+    CU_ASSERT_EQUAL(digits(s, p, "shown") % 1000, 100 * 111 % 1000);
+    CU_ASSERT_EQUAL(feat_state_size(s).waiting, 1);
+    uint64_t cells[5];
+    feat_state_read_begin(s);
+    feat_state_cell_bytes(s, cells);
+    CHECK_OK(feat_state_read_end(s));
+    CU_ASSERT(cells[0] > 60 && cells[0] < 200); /* three rankings, of a hundred */
+    feat_state_free(s);
+    feat_plan_free(p);
+}
+
+/* The list of what is to be looked at counts against the budget, too. */
+static void test_what_waits_has_a_budget(void) {
+    struct feat_plan *p = plan_of(plan_text);
+    struct feat_state *s = feat_state_new(p);
+    feat_state_limit(s, 300000, 0); /* enough for the records alone */
+    for (int i = 0; i < 4000; i++) {
+        char id[16];
+        snprintf(id, sizeof id, "r%d", i);
+        apply(s, ranking(id, i / 1000, 0, i));
+        CU_ASSERT_FATAL(feat_state_size(s).bytes <= 300000);
+    }
+    struct feat_state_size size = feat_state_size(s);
+    CU_ASSERT_EQUAL(size.waiting, 4000);
+    CU_ASSERT(size.evicted > 100 && size.entities[FEAT_SCOPE_RANKING] < 3900);
+    feat_state_free(s);
+    feat_plan_free(p);
+}
+
 /* ---- settings ---- */
 
 static void check_refused(const char *features, const char *message) {
@@ -338,4 +394,5 @@ SUITE("features_joins", TEST(test_seen_down_to_the_last_answer), TEST(test_what_
       TEST(test_answers_before_the_ranking), TEST(test_unrelated_events_move_nothing),
       TEST(test_forgotten_after_the_window), TEST(test_a_partition_far_behind),
       TEST(test_forgetting_depends_on_no_order), TEST(test_an_id_that_is_always_the_same),
-      TEST(test_settings), TEST(test_the_plan_says_so))
+      TEST(test_beyond_the_most), TEST(test_an_id_used_again_and_again),
+      TEST(test_what_waits_has_a_budget), TEST(test_settings), TEST(test_the_plan_says_so))
