@@ -87,9 +87,9 @@ static const struct conf_item grpc_items[] = {
     CONF_TIME(struct rk_grpc_conf, grace_us, "grace", "10s", 0, 3600 * SECOND_US,
               "At SIGTERM: how long calls in flight may take to finish."),
     CONF_TIME(
-        struct rk_grpc_conf, spin_us, "spin", "0s", 0, SECOND_US,
-        "How long a thread looks for the next call before it sleeps. Some 50us make the answers to "
-        "one caller come sooner by a wake-up, for as much of a core's time after each."),
+        struct rk_grpc_conf, spin_us, "spin", "50us", 0, SECOND_US,
+        "How long a thread looks for the next call before it sleeps, as long as calls come one at a "
+        "time and that soon, and nobody else wants the CPU. 0: not."),
     CONF_END};
 
 static const struct conf_item admin_items[] = {

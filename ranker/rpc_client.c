@@ -5,9 +5,11 @@
 #include <grpc/byte_buffer_reader.h>
 #include <grpc/grpc.h>
 #include <grpc/grpc_security.h>
+#include <sched.h>
 #include <stdio.h>
 #include "base/clock.h"
 #include "base/heap.h"
+#include "ranker/spin.h"
 
 enum { METHOD_BYTES_MAX = 256, OPS = 6 };
 
@@ -15,7 +17,10 @@ struct rk_client {
     char *target;
     grpc_channel *channel;
     grpc_completion_queue *cq;
+    struct rk_spin spin;
 };
+
+void rk_client_spin(struct rk_client *c, int64_t most_us) { rk_spin_init(&c->spin, most_us); }
 
 enum status rk_client_open(const char *target, struct rk_client **out) {
     grpc_init();
@@ -122,6 +127,21 @@ static enum status exchange_end(const struct exchange *x, const struct rk_client
                 (const char *)GRPC_SLICE_START_PTR(x->details));
 }
 
+/* There is one call, so the next event is its answer. */
+static void await_answer(struct rk_client *c) {
+    grpc_event e = {.type = GRPC_QUEUE_TIMEOUT};
+    bool look = rk_spin_begin(&c->spin, clock_mono_us(), true);
+    while (look) {
+        e = grpc_completion_queue_next(c->cq, gpr_inf_past(GPR_CLOCK_MONOTONIC), NULL);
+        look = e.type == GRPC_QUEUE_TIMEOUT && rk_spin_again(&c->spin, clock_mono_us());
+        if (look)
+            sched_yield();
+    }
+    if (e.type == GRPC_QUEUE_TIMEOUT)
+        grpc_completion_queue_next(c->cq, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
+    rk_spin_end(&c->spin, clock_mono_us());
+}
+
 static enum status call(struct rk_client *c, struct arena *a, const char *method,
                         struct slice request, int timeout_ms, bool wait_for_ready,
                         struct slice *reply) {
@@ -134,7 +154,7 @@ static enum status call(struct rk_client *c, struct arena *a, const char *method
         gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_millis(timeout_ms, GPR_TIMESPAN));
     struct exchange x = {0};
     exchange_start(c, &x, path, request, deadline, wait_for_ready);
-    grpc_completion_queue_next(c->cq, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
+    await_answer(c);
     enum status status = exchange_end(&x, c, a, reply);
     exchange_deinit(&x);
     return status;

@@ -24,6 +24,7 @@
 #include <grpc/grpc.h>
 #include <grpc/grpc_security.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,6 +32,7 @@
 #include "base/heap.h"
 #include "base/queue.h"
 #include "proto/rpc.h"
+#include "ranker/spin.h"
 #include "ranker/turns.h"
 
 enum { REQUESTED = 64, METHODS_MAX = 16, INLINE_REQUESTED = 8 };
@@ -71,7 +73,8 @@ struct worker {
     int index;
     bool leading, ranking; /* ranking: it has a place */
     bool busy;             /* calls came while it was ranking */
-    struct arena arena;    /* for health and reflection */
+    struct rk_spin spin;
+    struct arena arena; /* for health and reflection */
     struct buf buf;
 };
 struct rk_rpc_server {
@@ -83,7 +86,6 @@ struct rk_rpc_server {
     struct pool pools[RK_POOLS];
     struct worker *workers;
     struct rk_turns turns;
-    int64_t spin_us;
     atomic_bool serving, shut, stopping;
     atomic_int live; /* calls delivered and not yet freed */
     int port;
@@ -396,17 +398,23 @@ static void start_thread(struct worker *w) {
         h->start(h->context, w->pool, w->index);
 }
 
-static grpc_event next_event(const struct worker *w) {
+/* Looked for is a caller's next call: while others are being ranked, theirs are answered later, and
+ * the CPU has something better to do. */
+static grpc_event next_event(struct worker *w) {
     grpc_completion_queue *cq = w->server->cq;
     const gpr_timespec now = gpr_inf_past(GPR_CLOCK_MONOTONIC);
     grpc_event e = grpc_completion_queue_next(cq, now, NULL);
-    if (e.type == GRPC_QUEUE_TIMEOUT && w->server->spin_us > 0) {
-        const int64_t until_us = clock_mono_us() + w->server->spin_us;
-        while (e.type == GRPC_QUEUE_TIMEOUT && clock_mono_us() < until_us)
-            e = grpc_completion_queue_next(cq, now, NULL);
+    if (e.type != GRPC_QUEUE_TIMEOUT)
+        return e;
+    bool look = rk_spin_begin(&w->spin, clock_mono_us(), atomic_load(&w->server->live) == 0);
+    while (look && e.type == GRPC_QUEUE_TIMEOUT) {
+        sched_yield();
+        e = grpc_completion_queue_next(cq, now, NULL);
+        look = e.type == GRPC_QUEUE_TIMEOUT && rk_spin_again(&w->spin, clock_mono_us());
     }
     if (e.type == GRPC_QUEUE_TIMEOUT)
         e = grpc_completion_queue_next(cq, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
+    rk_spin_end(&w->spin, clock_mono_us());
     return e;
 }
 
@@ -496,6 +504,7 @@ static void start_threads(struct rk_rpc_server *s, const struct rk_grpc_conf *c)
         pool->threads = HEAP_ARRAY(pthread_t, pool->n_threads);
         for (int i = 0; i < pool->n_threads; i++, n++) {
             s->workers[n] = (struct worker){.server = s, .pool = (enum rk_rpc_pool)p, .index = i};
+            rk_spin_init(&s->workers[n].spin, c->spin_us);
             int rc = pthread_create(&pool->threads[i], NULL,
                                     p == RK_POOL_RANK ? serve_queue : serve_pool, &s->workers[n]);
             assert(rc == 0 && "no thread to be had");
@@ -531,7 +540,6 @@ enum status rk_rpc_server_start(const struct rk_grpc_conf *c, const struct rk_rp
     grpc_init();
     struct rk_rpc_server *s = HEAP_NEW(struct rk_rpc_server);
     s->handler = *h;
-    s->spin_us = c->spin_us;
     atomic_store(&s->serving, true);
     enum status status = create(s, c);
     if (status != STATUS_OK) {

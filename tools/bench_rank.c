@@ -3,7 +3,8 @@
  * the CPUs. Every request is another one: nothing is answered from a result cache.
  *
  * Prepared requests are sent by one caller, one at a time, each once: how long one takes when
- * nothing else is going on. */
+ * nothing else is going on. The first of them are sent for a while before, until the scheduler has
+ * given both processes their CPUs: of equal real-time priority (chrt) that takes 100 ms. */
 #include "tools/bench_rank.h"
 #include <pthread.h>
 #include <stdatomic.h>
@@ -16,7 +17,14 @@
 #include "ranker/rpc_client.h"
 #include "tools/report.h"
 
-enum { DEALT = 64, CALLS_MAX = 1 << 20, WARM = 50, FILE_MAX = 1 << 30, TIMEOUT_MS = 20000 };
+enum {
+    DEALT = 64,
+    CALLS_MAX = 1 << 20,
+    WARM = 50,
+    WARM_US = 300 * 1000,
+    FILE_MAX = 1 << 30,
+    TIMEOUT_MS = 20000
+};
 
 struct load {
     const struct bench_rank_options *o;
@@ -75,6 +83,7 @@ static void *run_caller(void *arg) {
     arena_init(&a, 0);
     c->status = rk_client_open(c->load->o->target, &client);
     if (c->status == STATUS_OK) {
+        rk_client_spin(client, c->load->o->spin_us);
         c->status = call_on(c, client, &a);
         if (c->status != STATUS_OK)
             snprintf(c->message, sizeof c->message, "%s", status_message());
@@ -119,7 +128,11 @@ static enum status replay(struct load *l, struct arena *a) {
     struct rk_client *client;
     size_t end = 0;
     TRY(rk_client_open(l->o->target, &client));
-    enum status status = send_file(l, client, a, WARM, &end);
+    rk_client_spin(client, l->o->spin_us);
+    const int64_t until_us = clock_mono_us() + WARM_US;
+    enum status status = STATUS_OK;
+    while (status == STATUS_OK && clock_mono_us() < until_us)
+        status = send_file(l, client, a, WARM, &end);
     if (status == STATUS_OK)
         status = send_file(l, client, a, CALLS_MAX, &end);
     rk_client_close(client);

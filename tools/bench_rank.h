@@ -8,10 +8,11 @@ struct bench_rank_options {
     int64_t seconds, concurrency, catalogue, users;
     const char *requests; /* a file of requests: each once, one at a time; "" */
     const char *method;   /* that they are for */
+    int64_t spin_us;      /* how long callers look for an answer before they sleep */
 };
 /* Ranks random items "i0".. for random users "u0".. and prints how many calls were answered, how
  * fast, and what that cost here. UNAVAILABLE: nobody serves there; and what a call says.
  *
- * A file of requests is sent in its order, after its first fifty for warming up, by one caller:
- * each message is preceded by its length, 4 bytes, little-endian. */
+ * A file of requests is sent in its order, after its first fifty again and again for 0.3 s, by one
+ * caller: each message is preceded by its length, 4 bytes, little-endian. */
 enum status bench_rank(const struct verb_call *call, const struct bench_rank_options *o);

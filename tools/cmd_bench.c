@@ -21,7 +21,7 @@ struct options {
     struct option_config config;
     const char *model, *sample, *export, *table, *target, *requests, *method;
     struct conf_numbers rows;
-    int64_t rounds, cpu, cache_bytes, seconds, concurrency, catalogue, users;
+    int64_t rounds, cpu, cache_bytes, seconds, concurrency, catalogue, users, spin_us;
     bool serve;
 };
 static const struct conf_item items[] = {
@@ -56,6 +56,8 @@ static const struct conf_item items[] = {
         "the message, again and again"),
     OPTION_TEXT(struct options, method, "method", "Rank", "METHOD",
                 "rank: what the file's requests are for"),
+    CONF_TIME(struct options, spin_us, "spin", "0s", 0, 1e6,
+              "rank: how long callers look for an answer before they sleep"),
     CONF_INT(struct options, users, "users", "200", 1, 1e9, "users", "rank: that ask"),
     CONF_END};
 
@@ -266,7 +268,8 @@ static enum status run(const struct verb_call *call, void *options) {
                                                              .catalogue = o->catalogue,
                                                              .users = o->users,
                                                              .requests = o->requests,
-                                                             .method = o->method});
+                                                             .method = o->method,
+                                                             .spin_us = o->spin_us});
     if (strcmp(which, "train") != 0)
         return fail(STATUS_INVALID_ARGUMENT, "which bench? There are: score, train, rank");
     TRY(pin(o->cpu));
