@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdio.h>
 #include "base/heap.h"
+#include "base/log.h"
 #include "features/kind.h"
 #include "ranker/config.h"
 #include "tools/fill.h"
@@ -38,16 +39,42 @@ enum {
     REDIS_ENTITY = 96
 };
 
+struct sample {
+    struct feat_state *state;
+    int64_t events, bad;
+    char first_bad[300];
+};
+
+static enum status on_events(void *context, const struct ev_event *events, int n) {
+    struct sample *s = context;
+    s->events += n;
+    return feat_state_apply(s->state, events, n, NULL);
+}
 static enum status on_event(void *context, const struct ev_event *e, const struct rk_message *m) {
     (void)m;
-    return feat_state_apply(context, e, 1, NULL);
-}
-static enum status on_events(void *context, const struct ev_event *events, int n) {
-    return feat_state_apply(context, events, n, NULL);
+    return on_events(context, e, 1);
 }
 static enum status on_bad(void *context, const char *reason, const struct rk_message *m) {
-    (void)reason;
-    return feat_state_skip(context, m->source);
+    struct sample *s = context;
+    if (s->bad++ == 0)
+        snprintf(s->first_bad, sizeof s->first_bad, "line %lld: %s",
+                 (long long)m->source.offset + 1, reason);
+    return feat_state_skip(s->state, m->source);
+}
+
+static enum status read_sample(const char *path, int quiet, struct feat_state *state) {
+    struct sample s = {.state = state};
+    struct stream_source source = {.path = path};
+    struct stream_handler handler = {
+        .context = &s, .event = on_event, .bad = on_bad, .events = on_events};
+    TRY(stream_read(&source, "size", quiet, &handler));
+    if (s.events == 0)
+        return fail(STATUS_FAILED_PRECONDITION, "%s: none of %lld lines is an event%s%s", path,
+                    (long long)s.bad, s.bad > 0 ? "; " : "", s.first_bad);
+    if (s.bad > 0)
+        log_warn("size", "%s: %lld lines are no events and left out; %s", path, (long long)s.bad,
+                 s.first_bad);
+    return STATUS_OK;
 }
 
 /* Items in the sample as many per user as there will be, so that each gets its part of events. */
@@ -68,8 +95,9 @@ static void make_up(const struct options *o, const struct feat_plan *p, struct f
 
 static double mean(uint64_t sum, uint64_t n) { return n > 0 ? (double)sum / (double)n : NAN; }
 
+static const char *const words[] = {"global", "user", "session", "item", "value", "ranking"};
+
 static void report_scopes(const struct options *o, struct feat_state *s, struct report *r) {
-    static const char *const words[] = {"global", "user", "session", "item", "value", "ranking"};
     double memory = 0, redis = 0;
     struct feat_scope_bytes users = feat_state_scope_bytes(s, FEAT_SCOPE_USER);
     report_table(r, "scopes",
@@ -103,11 +131,7 @@ static void report_scopes(const struct options *o, struct feat_state *s, struct 
 static void report_features(struct feat_state *s, const struct feat_plan *p, struct report *r) {
     uint64_t *cells = HEAP_ARRAY(uint64_t, p->n_features + 1);
     feat_state_cell_bytes(s, cells);
-    report_table(
-        r, "features",
-        (const char *const[]){"feature", "kind", "bytes_per_user", "bytes_per_item", NULL});
-    double users = (double)feat_state_scope_bytes(s, FEAT_SCOPE_USER).entities;
-    double n_items = (double)feat_state_scope_bytes(s, FEAT_SCOPE_ITEM).entities;
+    report_table(r, "features", (const char *const[]){"feature", "kind", "scope", "bytes", NULL});
     for (int i = 0; i < p->n_features; i++) {
         const struct feat *f = p->features[i];
         enum feat_scope scope = f->n_cells > 0 ? f->cells[0].scope : FEAT_SCOPE_GLOBAL;
@@ -115,8 +139,8 @@ static void report_features(struct feat_state *s, const struct feat_plan *p, str
             continue;
         report_cstr(r, NULL, f->name);
         report_cstr(r, NULL, f->kind->name);
-        report_num(r, NULL, scope == FEAT_SCOPE_USER ? (double)cells[i] / users : NAN, 1);
-        report_num(r, NULL, scope == FEAT_SCOPE_ITEM ? (double)cells[i] / n_items : NAN, 1);
+        report_cstr(r, NULL, words[scope]);
+        report_num(r, NULL, mean(cells[i], feat_state_scope_bytes(s, scope).entities), 1);
     }
     report_table_end(r);
     heap_free(cells);
@@ -127,14 +151,10 @@ static enum status size(const struct verb_call *call, const struct options *o,
     struct report r;
     struct feat_state *s = feat_state_new(p);
     enum status status = STATUS_OK;
-    if (*o->events != '\0') {
-        struct stream_source source = {.path = o->events};
-        struct stream_handler handler = {
-            .context = s, .event = on_event, .bad = on_bad, .events = on_events};
-        status = stream_read(&source, "size", call->quiet, &handler);
-    } else {
+    if (*o->events != '\0')
+        status = read_sample(o->events, call->quiet, s);
+    else
         make_up(o, p, s);
-    }
     if (status == STATUS_OK) {
         report_begin(&r, call->json);
         report_scopes(o, s, &r);
@@ -169,7 +189,8 @@ static const struct verb verb = {
         "Bytes that a user, an item and a session take with a plan, what each feature adds, and "
         "what so many users and items need, in memory and in Redis. A sample of a thousand users "
         "is filled with made-up events, or with recorded ones, and its records are counted: with "
-        "the events of a system the figures are that system's.",
+        "the events of a system the figures are that system's. A feature's bytes are those of one "
+        "of its scope; a value is that of an item's field, or a combination.",
     .example = "moerank size moerank.yaml --users 10000000 --items 200000\n"
                "moerank size moerank.yaml --events events.jsonl.gz --users 10000000 --items 200000",
     .items = items,

@@ -171,8 +171,9 @@ enum status harvest_examples(struct harvest *h, struct moe_examples **out) {
     if (x->n_rows == 0) {
         moe_examples_free(x);
         return fail(STATUS_FAILED_PRECONDITION,
-                    "%lld events make no example; see 'examples' in %s, and moerank validate",
-                    (long long)h->applied, h->config->file);
+                    "%lld events make no example (%lld lines or messages are no events); see "
+                    "'examples' in %s, and moerank validate",
+                    (long long)h->applied, (long long)h->bad, h->config->file);
     }
     moe_examples_sort(x);
     *out = x;

@@ -31,5 +31,12 @@ want 0 "$moerank" size $config --users 20000 --items 2000 --actions $actions --i
 json "$out" "1.95 < r['memory_mb'] / $made < 2.05"
 want 0 "$moerank" size docs/examples/movielens.yaml --json
 json "$out" 'r["memory_mb"] > 10'
+json "$out" 'by(r["features"], "feature")["rated"]["scope"] == "user" and by(r["features"], "feature")["rated"]["bytes"] > 10'
+head -c 2000 /dev/urandom >"$tmp/noise"
+want 1 "$moerank" size $config --events "$tmp/noise"
+grep -q 'is an event; line 1: ' "$err" || complain "not said why"
+{ head -3 "$tmp/noise"; cat "$tmp/events.jsonl"; } >"$tmp/mixed.jsonl"
+want 0 "$moerank" size $config --events "$tmp/mixed.jsonl" --quiet
+grep -q 'are no events and left out; line 1: ' "$err" || complain "wrong lines are not told"
 want 2 "$moerank" size
 want 3 "$moerank" size "$tmp/none.yaml"
