@@ -3,6 +3,18 @@
 #include <math.h>
 #include <stdlib.h>
 
+struct slice ev_key(const struct ev_event *e) {
+    if (e->kind == EV_ITEM)
+        return e->item;
+    if (e->user.n > 0)
+        return e->user;
+    if (e->session.n > 0)
+        return e->session;
+    if (e->kind == EV_RANKING)
+        return e->id;
+    return e->ranking.n > 0 ? e->ranking : e->item;
+}
+
 const char *ev_kind_word(enum ev_kind k) {
     switch (k) {
     case EV_ITEM:

@@ -93,6 +93,10 @@ enum status ev_check(const struct ev_event *e);
 void ev_encode_proto(const struct ev_event *e, struct buf *out); /* appends */
 void ev_encode_json(const struct ev_event *e, struct buf *out);  /* appends one line, no newline */
 
+/* What an event's partition of a topic is chosen by, so that what belongs together keeps its order
+ * and can be joined: the user; else the session; else the ranking's id, also of what names it; an
+ * item's events by the item. Empty: anywhere. */
+struct slice ev_key(const struct ev_event *e);
 const char *ev_kind_word(enum ev_kind k); /* "item", "user", "ranking", "interaction" */
 /* The field's value, of several the last; or NULL. */
 const struct ev_value *ev_field_get(const struct ev_field *fields, int n, const char *name);

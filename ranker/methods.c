@@ -216,15 +216,6 @@ static enum status recommend(const struct call *c) {
 
 /* ---- Feedback ------------------------------------------------------------------------------ */
 
-/* What orders events: a user's stay in one partition. */
-static struct slice key_of(const struct ev_event *e) {
-    if (e->user.n)
-        return e->user;
-    if (e->session.n)
-        return e->session;
-    return e->item.n ? e->item : e->id;
-}
-
 static enum status send_all(const struct call *c, const struct rpc_feedback_request *request,
                             struct rpc_token *tokens) {
     const struct rk_methods_conf *m = &c->m->c;
@@ -232,7 +223,7 @@ static enum status send_all(const struct call *c, const struct rpc_feedback_requ
     struct ev_source *sources = ARENA_ARRAY(c->a, struct ev_source, request->n);
     int64_t wait_us = least(rk_rpc_left_us(c->rpc), SEND_MAX_US);
     for (int i = 0; i < request->n; i++)
-        keys[i] = key_of(&request->events[i]);
+        keys[i] = ev_key(&request->events[i]);
     TRY(rk_producer_send_wait(m->producer, m->conf->kafka.topic, keys, request->payloads,
                               request->n, (int)(wait_us / 1000), sources));
     for (int i = 0; i < request->n; i++)

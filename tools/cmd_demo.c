@@ -142,8 +142,7 @@ static enum status produce_history(struct stage *s) {
         const struct ev_event *e = &s->data.events[i];
         buf_clear(&bytes);
         ev_encode_proto(e, &bytes);
-        status = rk_producer_send(producer, "events", e->kind == EV_ITEM ? e->item : e->user,
-                                  buf_slice(&bytes));
+        status = rk_producer_send(producer, "events", ev_key(e), buf_slice(&bytes));
     }
     for (int i = 0; i < MALFORMED && status == STATUS_OK; i++) {
         status =

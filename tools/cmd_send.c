@@ -55,7 +55,7 @@ static enum status send_line(struct sending *s, struct slice line) {
     arena_reset(&s->arena);
     enum status status = ev_decode(&s->arena, line, &e);
     if (status == STATUS_OK) {
-        key = e.kind == EV_ITEM ? e.item : e.user;
+        key = ev_key(&e);
     } else {
         if (s->o->strict)
             return fail_in(status, "%s:%lld", s->o->file, (long long)io_lines_number(s->lines));
@@ -134,7 +134,8 @@ static enum status run(const struct verb_call *call, void *options) {
 static const struct verb verb = {
     .name = "send",
     .about =
-        "Puts the events of a file into Kafka, keyed by user (item events by item). Lines that are "
+        "Puts the events of a file into Kafka, keyed by user, else by session, else by the ranking they "
+        "are or name (item events by item). Lines that are "
         "no valid events are sent all the same and counted: the reader of the topic dead-letters "
         "them. Those longer than an event can be (1 MiB) are left out and counted.",
     .example = "moerank send --config moerank.yaml --file events.jsonl.zst --rate 5000",

@@ -117,7 +117,7 @@ static void join(struct survey *s, const struct ev_event *e) {
     if (e->kind == EV_ITEM)
         map_put(&s->items, item, 1);
     if (e->kind == EV_RANKING) {
-        map_put(&s->rankings, ranking, 1);
+        map_put(&s->rankings, ranking, hash_bytes(ev_key(e), 0));
         for (int i = 0; i < e->n_shown; i++)
             map_put(&s->shown, hash_mix(ranking, hash_bytes(e->shown[i].item, 0)), 1);
     }
@@ -128,7 +128,9 @@ static void join(struct survey *s, const struct ev_event *e) {
     s->on_unseen_items += !map_get(&s->items, item, &seen);
     s->with_ranking += e->ranking.n > 0;
     s->of_nobody += !e->ranking.n && !e->user.n && !e->session.n;
-    s->joined += e->ranking.n && map_get(&s->rankings, ranking, &seen);
+    bool found = e->ranking.n && map_get(&s->rankings, ranking, &seen);
+    s->joined += found;
+    s->same_key += found && seen == hash_bytes(ev_key(e), 0);
     s->joined_item += e->ranking.n && map_get(&s->shown, hash_mix(ranking, item), &seen);
 }
 

@@ -26,6 +26,7 @@ struct survey {
 
     struct map items, rankings, shown; /* hashes seen; shown: of ranking and item */
     int64_t interactions, on_unseen_items, with_ranking, joined, joined_item;
+    int64_t same_key;  /* interactions that go where their ranking went: joins ask for it */
     int64_t of_nobody; /* interactions without a ranking, a user or a session: they join nothing */
 
     int64_t n_moments;       /* rankings and interactions */

@@ -40,6 +40,7 @@ static void report_times(const struct survey *s, struct report *r) {
     report_num(r, "with_ranking_share", share(s->with_ranking, s->interactions), 4);
     report_num(r, "naming_nobody_share", share(s->of_nobody, s->interactions), 4);
     report_num(r, "ranking_found_share", share(s->joined, s->with_ranking), 4);
+    report_num(r, "ranking_of_same_key_share", share(s->same_key, s->with_ranking), 4);
     report_num(r, "item_was_shown_share", share(s->joined_item, s->with_ranking), 4);
 }
 

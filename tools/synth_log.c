@@ -122,7 +122,7 @@ enum status synth_push(struct synth *s, const struct ev_event *e, bool may_be_la
     if (s->n_heap == WAITING_MAX)
         TRY(pop(s));
     buf_clear(&s->buf);
-    struct slice key = e->kind == EV_ITEM ? e->item : e->user;
+    struct slice key = ev_key(e);
     buf_add(&s->buf, key.p, key.n);
     if (s->conf.protobuf)
         ev_encode_proto(e, &s->buf);

@@ -302,7 +302,25 @@ static void test_fields(void) {
     CU_ASSERT_STRING_EQUAL(ev_kind_word(EV_RANKING), "ranking");
 }
 
-SUITE("proto_event", TEST(test_protobuf_golden), TEST(test_json_round_trip),
+/* A ranking and what answers it have the same key, whatever they say of who it was. */
+static void test_keys(void) {
+    struct ev_event r = {.kind = EV_RANKING, .id = SLICE_LIT("r1")};
+    struct ev_event i = {.kind = EV_INTERACTION,
+                         .id = SLICE_LIT("x"),
+                         .item = SLICE_LIT("a"),
+                         .ranking = SLICE_LIT("r1")};
+    CU_ASSERT(slice_is(ev_key(&r), "r1") && slice_is(ev_key(&i), "r1"));
+    r.session = i.session = SLICE_LIT("s");
+    CU_ASSERT(slice_is(ev_key(&r), "s") && slice_is(ev_key(&i), "s"));
+    r.user = i.user = SLICE_LIT("u");
+    CU_ASSERT(slice_is(ev_key(&r), "u") && slice_is(ev_key(&i), "u"));
+    struct ev_event item = {.kind = EV_ITEM, .id = SLICE_LIT("y"), .item = SLICE_LIT("a")};
+    CU_ASSERT(slice_is(ev_key(&item), "a"));
+    i = (struct ev_event){.kind = EV_INTERACTION, .id = SLICE_LIT("x"), .item = SLICE_LIT("a")};
+    CU_ASSERT(slice_is(ev_key(&i), "a"));
+}
+
+SUITE("proto_event", TEST(test_keys), TEST(test_protobuf_golden), TEST(test_json_round_trip),
       TEST(test_json_canonical), TEST(test_protobuf_unknown_fields), TEST(test_protobuf_last_wins),
       TEST(test_protobuf_broken), TEST(test_json_forms_of_interaction),
       TEST(test_json_forms_of_others), TEST(test_json_typed_values), TEST(test_json_times),
