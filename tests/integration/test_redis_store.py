@@ -33,6 +33,10 @@ features:
   - {{name: active, kind: count, scope: user, on: any}}
   - {{name: clicked, kind: last_n, on: click, n: 30}}
   - {{name: since, kind: time_since, scope: user, on: click}}
+  - {{name: visit, kind: join, window: 20m}}
+  - {{name: seen_rate, kind: rate, scope: item, top: click, bottom: impression, cascade: visit,
+     attribution: visit, bucket: 1h, window: 1d}}
+  - {{name: genre_seen, kind: count, scope: item.genres, on: impression, cascade: visit}}
 """
 
 
