@@ -290,10 +290,26 @@ static void set_quarter(struct feat_store *s) {
     s->quarter = quarter_us > 0 ? s->now_us / quarter_us : 0;
 }
 
-/* One table of each scope a micro-batch, so that no batch waits for all. */
+/* Ages count from here on. */
+static void make_young(struct feat_store *s) {
+    set_quarter(s);
+    for (int scope = 0; scope < FEAT_SCOPES; scope++)
+        for (int i = 0; i < TABLES; i++) {
+            struct table *t = &s->tables[scope][i];
+            t->quarter = s->quarter;
+            for (uint32_t k = 0; k < t->cap; k++)
+                t->slots[k] &= ~AGE_MASK;
+        }
+}
+
+/* One table of each scope a micro-batch, so that no batch waits for all. What was put before any
+ * time was known is as young as the first time. */
 void feat_store_memory_advance(struct feat_store *s, int64_t now_us) {
+    bool first = s->now_us == 0;
     if (now_us > s->now_us)
         s->now_us = now_us;
+    if (first)
+        make_young(s);
     set_quarter(s);
     if (s->ttl_us > 0)
         for (int scope = FEAT_SCOPE_GLOBAL + 1; scope < FEAT_SCOPES; scope++)
@@ -307,14 +323,7 @@ void feat_store_memory_limit(struct feat_store *s, int64_t budget_bytes, int64_t
     s->hand.scope = s->hand.scope > FEAT_SCOPE_GLOBAL ? s->hand.scope : FEAT_SCOPE_GLOBAL + 1;
     if (s->ttl_us != ttl_us) { /* quarters are other ones now: everything is young */
         s->ttl_us = ttl_us;
-        set_quarter(s);
-        for (int scope = 0; scope < FEAT_SCOPES; scope++)
-            for (int i = 0; i < TABLES; i++) {
-                struct table *t = &s->tables[scope][i];
-                t->quarter = s->quarter;
-                for (uint32_t k = 0; k < t->cap; k++)
-                    t->slots[k] &= ~AGE_MASK;
-            }
+        make_young(s);
     }
     keep_budget(s);
 }

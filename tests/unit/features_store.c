@@ -225,6 +225,25 @@ static void test_budget(void) {
     ops->close(s);
 }
 
+/* A first micro-batch is put before the store knows any time. */
+static void test_ttl_counts_from_the_first_batch(void) {
+    enum { KEYS = 300, TTL = 1000, NOW = 1000000 };
+    const struct feat_store_ops *ops = &feat_store_memory;
+    struct feat_store *s = opened(ops);
+    struct buf b = {0};
+    feat_store_memory_limit(s, 0, TTL);
+    for (uint32_t i = 0; i < KEYS; i++)
+        put_number(ops, s, i, &b);
+    for (int64_t now = NOW; now < NOW + TTL; now++)
+        feat_store_memory_advance(s, now);
+    CU_ASSERT_EQUAL(ops->count(s, FEAT_SCOPE_USER), KEYS);
+    for (int64_t now = NOW + TTL; now < NOW + 2 * TTL; now++)
+        feat_store_memory_advance(s, now);
+    CU_ASSERT_EQUAL(ops->count(s, FEAT_SCOPE_USER), 0);
+    buf_deinit(&b);
+    ops->close(s);
+}
+
 /* Kept for the ttl at least and for 5/4 of it at most; a put makes young; global records stay. */
 static void test_ttl(void) {
     enum { KEYS = 2000, TTL = 1000 };
@@ -300,4 +319,4 @@ static void test_codecs(void) {
 
 SUITE("features_store", TEST(test_slab_runs_do_not_overlap), TEST(test_slab_stays_dense),
       TEST(test_store_against_an_array), TEST(test_store_tells_near_keys_apart), TEST(test_budget),
-      TEST(test_ttl), TEST(test_codecs))
+      TEST(test_ttl), TEST(test_ttl_counts_from_the_first_batch), TEST(test_codecs))
