@@ -166,6 +166,14 @@ static void begin_feature(const struct feat_state *s, const struct feat *f, stru
     bill(s, f, from_ns);
 }
 
+/* Rows that are alike in all that a feature reads of them: same[row] is the first of them. NULL:
+ * nothing is known. */
+static const int *alike(const struct feat_read *r, const struct feat *f) {
+    const bool shares = f->kind->by_cells && f->cells[0].scope == FEAT_SCOPE_VALUE &&
+                        r->plan->places[f->place].by_row;
+    return shares ? r->spots[f->place].same : NULL;
+}
+
 static void extract_feature(const struct feat_state *s, const struct feat *f, struct feat_read *r,
                             struct feat_rows *rows) {
     int64_t from_ns = s->watch.now_ns != NULL ? s->watch.now_ns() : 0;
@@ -176,8 +184,14 @@ static void extract_feature(const struct feat_state *s, const struct feat *f, st
     }
     float *dense = rows->cand + f->column;
     uint32_t *ids = rows->cand_ids + f->slot;
+    const int *same = alike(r, f);
+    const size_t columns = (size_t)r->plan->cand_columns;
     for (int row = 0; row < r->n_rows; row++) {
-        f->kind->extract(f, r, row, dense, ids);
+        if (same != NULL && same[row] < row)
+            memcpy(dense, rows->cand + (size_t)same[row] * columns + f->column,
+                   (size_t)f->n_columns * sizeof *dense);
+        else
+            f->kind->extract(f, r, row, dense, ids);
         dense += r->plan->cand_columns;
         ids += r->plan->cand_slots;
     }

@@ -57,6 +57,7 @@ struct feat_read {
 struct feat_spots {
     const struct feat_record **records; /* [] NULL: unknown */
     int *first, *n; /* [n_rows], or [1] when rows do not differ: which of them; n 0: no value */
+    int *same;      /* as many: the first row with these very records, maybe the row itself */
 };
 
 /* A setting that is no more, and what is to be done. */
@@ -75,6 +76,8 @@ struct feat_kind {
     bool checked_first;
     /* Of an event, apply reads its time, and otherwise only what conditions ask. */
     bool matches_only;
+    /* Of a row, extract reads the feature's first cells only: rows with the same ones are alike. */
+    bool by_cells;
     /* Validates params, sets side, widths, cells, table. Names the key in errors. */
     enum status (*check)(struct feat_plan *plan, struct feat *f);
     /* Appends the cell's new bytes to `out` and returns true, or returns false and leaves `out`

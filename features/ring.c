@@ -134,15 +134,63 @@ void feat_ring_merge(const struct feat_ring *g, struct slice cell, struct slice 
     }
 }
 
+/* feat_get_varint of a cursor in registers. */
+static inline uint64_t varint_at(const uint8_t **p, const uint8_t *end, int *bad) {
+    if (*p < end && **p < 0x80)
+        return *(*p)++;
+    struct cursor c = {*p, end, *bad};
+    const uint64_t v = cursor_varint(&c);
+    *p = c.p;
+    *bad = c.bad;
+    return v;
+}
+
+/* Windows of which no older bucket is one: what came until now is what they hold. `open`: bits of
+ * those that go on. Says at which bucket the next one ends. */
+static int64_t close_windows(int64_t now, int64_t bucket, const int64_t *buckets, int n,
+                             int n_counters, const uint64_t *held, uint32_t *open, double *sums) {
+    int64_t next = INT64_MIN;
+    for (int i = 0; i < n; i++) {
+        if ((*open >> i & 1) == 0)
+            continue;
+        const int64_t end = now - buckets[i];
+        if (bucket > end) {
+            next = end > next ? end : next;
+            continue;
+        }
+        for (int k = 0; k < n_counters; k++)
+            sums[i * n_counters + k] += (double)held[k];
+        *open &= ~(1u << i);
+    }
+    return next;
+}
+
+/* Buckets come newest first, so one running sum serves all windows. Most of the time that rows of
+ * counts take is spent here. */
 void feat_ring_sum(const struct feat_ring *g, struct slice cell, int64_t now_us,
                    const int64_t *buckets, int n, double *sums) {
-    int64_t now = now_us / g->bucket_us;
-    struct feat_ring_reader ring;
-    feat_ring_open(g, cell, &ring);
-    while (feat_ring_next(&ring) && ring.bucket > now - g->window_buckets)
-        for (int i = 0; ring.bucket <= now && i < n; i++)
-            for (int k = 0; ring.bucket > now - buckets[i] && k < g->n_counters; k++)
-                sums[i * g->n_counters + k] += (double)ring.counts[k];
+    const uint8_t *p = (const uint8_t *)cell.p, *end = p + cell.n;
+    const int64_t now = now_us / g->bucket_us;
+    const int n_counters = g->n_counters;
+    uint32_t open = (1u << n) - 1;
+    uint64_t held[FEAT_RING_COUNTERS] = {0};
+    int bad = 0;
+    int64_t last = -1,
+            ends = close_windows(now, INT64_MAX, buckets, n, n_counters, held, &open, sums);
+    while (p < end && open != 0) {
+        uint64_t counts[FEAT_RING_COUNTERS] = {0};
+        const uint64_t step = varint_at(&p, end, &bad);
+        for (int k = 0; k < n_counters; k++)
+            counts[k] = varint_at(&p, end, &bad);
+        if (bad || step > (uint64_t)(last < 0 ? INT64_MAX : last))
+            break;
+        last = last < 0 ? (int64_t)step : last - (int64_t)step;
+        if (last <= ends)
+            ends = close_windows(now, last, buckets, n, n_counters, held, &open, sums);
+        for (int k = 0; last <= now && k < n_counters; k++)
+            held[k] += counts[k];
+    }
+    close_windows(now, INT64_MIN, buckets, n, n_counters, held, &open, sums);
 }
 
 enum status feat_claim_windows(struct feat_plan *p, const char *key, int64_t bucket_us,

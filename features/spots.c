@@ -45,16 +45,25 @@ static void read_place(const struct feat_place *pl, struct feat_read *r, struct 
     feat_index_init(&known, r->arena, most);
     out->first = ARENA_ARRAY(r->arena, int, n_rows);
     out->n = ARENA_ARRAY(r->arena, int, n_rows);
+    out->same = ARENA_ARRAY(r->arena, int, n_rows);
+    int *bearer = arena_alloc(r->arena, most * sizeof *bearer); /* the first row with just this */
     for (int row = 0; row < n_rows; row++) {
         out->first[row] = total;
         out->n[row] = keys_of_row(pl, r, pl->by_row ? row : -1, keys + total);
         for (int i = total; i < total + out->n[row]; i++) {
             uint32_t *slot = feat_index_at(&known, keys[i]);
             if (*slot == 0) {
+                bearer[distinct] = -1;
                 once[distinct++] = keys[i];
                 *slot = (uint32_t)distinct;
             }
             which[i] = *slot - 1;
+        }
+        out->same[row] = row;
+        if (out->n[row] == 1) {
+            int *first = &bearer[which[total]];
+            *first = *first < 0 ? row : *first;
+            out->same[row] = *first;
         }
         total += out->n[row];
     }

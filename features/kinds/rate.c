@@ -178,6 +178,7 @@ const struct feat_kind feat_kind_rate = {
     .params = items,
     .params_bytes = sizeof(struct params),
     .matches_only = true,
+    .by_cells = true,
     .check = check,
     .apply = apply,
     .merge = merge,

@@ -74,6 +74,7 @@ const struct feat_kind feat_kind_window_count = {
     .params = items,
     .params_bytes = sizeof(struct params),
     .matches_only = true,
+    .by_cells = true,
     .check = check,
     .apply = apply,
     .merge = merge,
