@@ -177,6 +177,7 @@ static bool may_take_long(const struct call *c, const struct rpc_rank_request *r
 static enum status rank(const struct call *c) {
     struct rpc_rank_request request;
     struct rk_bundle *b;
+    rk_lap_call(&c->w->rank, c->bytes.n);
     rk_lap_begin(&c->w->rank);
     TRY(rpc_decode_rank_request(c->a, c->bytes, &request));
     TRY(check_rank(c, &request));

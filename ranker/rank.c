@@ -18,7 +18,7 @@
 enum { EXPLAINED_MAX = 10 };
 
 void rk_worker_init(struct rk_worker *w) {
-    *w = (struct rk_worker){0};
+    *w = (struct rk_worker){.lap_weight = 1};
     arena_init(&w->arena, 256 * 1024);
 }
 

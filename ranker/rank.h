@@ -46,7 +46,9 @@ struct rk_worker {
     void *scratch;      /* the scorer's, 64-byte aligned */
     size_t scratch_bytes;
     struct rk_crew *crew; /* who helps with large slates (crew.h); NULL: nobody. Borrowed */
-    int64_t lap_ns;       /* lap.h's */
+    int64_t lap_ns;       /* lap.h's, as those below */
+    uint64_t lap_weight;  /* how many calls this one stands for; 0: it is not measured */
+    unsigned lap_calls;   /* short ones, so far */
 };
 void rk_worker_init(struct rk_worker *w);
 void rk_worker_deinit(struct rk_worker *w);
