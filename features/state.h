@@ -114,6 +114,9 @@ void feat_state_read_begin(struct feat_state *s);
  * what was read in between is not to be used; with on_unavailable: missing, OK: all of it was then
  * unknown. */
 enum status feat_state_read_end(struct feat_state *s);
+/* From now on, on this thread: `told` is called whenever a read is about to wait for a shared
+ * store; NULL: no more. A thread that others depend on can let go of what they need. */
+void feat_state_tell_waits(void (*told)(void *context), void *context);
 /* Between begin and end: a shared store could not be read, and what was read since is as if nothing
  * were known. */
 bool feat_state_read_failed(struct feat_state *s);

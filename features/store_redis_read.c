@@ -35,6 +35,22 @@ enum { INDEX_FIRST = 64, ROUNDS_MAX = 8 };
 
 static _Thread_local struct feat_redis_reader *mine; /* of this thread's section */
 
+static _Thread_local struct {
+    void (*told)(void *context);
+    void *context;
+} waits; /* who wants to know that this thread waits */
+
+void feat_state_tell_waits(void (*told)(void *context), void *context) {
+    waits.told = told;
+    waits.context = context;
+}
+
+static enum status run(struct feat_redis_reader *r) {
+    if (waits.told != NULL)
+        waits.told(waits.context);
+    return feat_redis_run(r->redis);
+}
+
 /* ---- the pool ---- */
 
 static struct feat_redis_reader *reader_new(const struct feat_store *s) {
@@ -241,7 +257,7 @@ static enum status ask_applied(struct feat_store *s, struct feat_redis_reader *r
         feat_redis_begin(r->redis, &r->arena);
         int command = add_applied(s, r);
         int markers = look ? feat_redis_add_markers(s, r->redis) : 0;
-        TRY(feat_redis_run(r->redis));
+        TRY(run(r));
         if (feat_redis_epoch(r->redis) != r->epoch)
             continue;
         hear(s, r);
@@ -380,7 +396,7 @@ static enum status fetch(struct feat_store *s, struct feat_redis_reader *r, int 
         asked = add_applied(s, r); /* one server does one thing after another */
     }
     feat_redis_add_loads(s, r->redis, names, n_far, command, at);
-    TRY(feat_redis_run(r->redis));
+    TRY(run(r));
     hear(s, r);
     if (asked >= 0)
         TRY(take_applied(r, asked, asked_us));

@@ -168,11 +168,13 @@ static enum status check_rank(const struct call *c, const struct rpc_rank_reques
 }
 
 /* Whether others should take the calls that come meanwhile: what waits for someone, and a list
- * that will take its time. */
+ * that will take its time. A shared state says by itself when it waits. */
 static bool may_take_long(const struct call *c, const struct rpc_rank_request *r) {
-    return r->after.given || c->w->cache || feat_state_is_shared(c->m->c.state) ||
-           c->w->item_us == 0 || c->w->item_us * r->n_items > SHORT_US;
+    return r->after.given || c->w->cache || c->w->item_us == 0 ||
+           c->w->item_us * r->n_items > SHORT_US;
 }
+
+static void state_waits(void *context) { rk_rpc_may_take_long(context); }
 
 static enum status rank(const struct call *c) {
     struct rpc_rank_request request;
@@ -186,7 +188,9 @@ static enum status rank(const struct call *c) {
     TRY(wait_after(c, request.after));
     TRY(acquire(c, &b));
     const int64_t from_us = clock_mono_us();
+    feat_state_tell_waits(state_waits, c->rpc);
     enum status status = rank_with(c, b, &request);
+    feat_state_tell_waits(NULL, NULL);
     if (status == STATUS_OK)
         c->w->item_us = (double)(clock_mono_us() - from_us) / request.n_items;
     rk_bundle_release(b);

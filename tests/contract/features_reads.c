@@ -255,6 +255,8 @@ struct holder {
     _Atomic int step;
 };
 
+static void count(void *context) { ++*(int *)context; }
+
 static int64_t offset_of(struct feat_state *s, int32_t partition) {
     struct arena a;
     const struct feat_applied *applied;
@@ -297,7 +299,14 @@ static void test_who_waited_sees(void) {
     struct feat_state *writer = opened(p, 0, 0), *s = opened(p, 1 << 20, 5000000);
     const struct ev_event *first = event_at(w, 0, 0), *last = event_at(w, 0, 1);
     CHECK_OK(feat_state_apply(writer, first, 1, NULL));
+    int waits = 0;
+    feat_state_tell_waits(count, &waits);
     CU_ASSERT_EQUAL(offset_of(s, first->source.partition), first->source.offset);
+    CU_ASSERT_TRUE(waits > 0);
+    waits = 0;
+    CU_ASSERT_EQUAL(offset_of(s, first->source.partition), first->source.offset);
+    CU_ASSERT_EQUAL(waits, 0); /* all is near */
+    feat_state_tell_waits(NULL, NULL);
     struct holder h = {.s = s, .until = last->source};
     pthread_create(&thread, NULL, hold_reader, &h);
     step_to(&h.step, 1, 1);
