@@ -1,11 +1,16 @@
 /* cmd_docs.c: the generated pages and sections: docs/config.md from the settings tables,
- * docs/metrics.md from base/metrics.def, and in docs/cli.md the part between two marks from every
- * verb's own help. --check tells whether they are still true; a test asks it. */
+ * docs/kinds.md from those of everything chosen by its kind, docs/metrics.md from base/metrics.def,
+ * and in docs/cli.md the part between two marks from every verb's own help. --check tells whether
+ * they are still true; a test asks it. */
 #define _GNU_SOURCE /* memmem */
 #include <stdio.h>
 #include <string.h>
 #include "base/io.h"
 #include "base/metric.h"
+#include "features/kind.h"
+#include "moe/expert.h"
+#include "moe/gate.h"
+#include "moe/layer.h"
 #include "ranker/config.h"
 #include "tools/options.h"
 #include "tools/verbs.h"
@@ -31,6 +36,36 @@ static void write_metrics(struct buf *out) {
     buf_add_str(out, "# Metrics\n\nAt `http://` + `admin.listen` + `/metrics`, in Prometheus' text "
                      "format. There are no labels, so their number is bounded.\n\n");
     metric_write_markdown(out);
+}
+
+static void write_kind(struct buf *out, const char *name, const char *doc,
+                       const struct conf_item *keys) {
+    buf_printf(out, "\n### %s\n\n%s\n", name, doc);
+    if (keys == NULL || keys[0].key == NULL)
+        return;
+    buf_add_byte(out, '\n');
+    conf_write_markdown(keys, out);
+}
+
+static void write_kinds(struct buf *out) {
+    buf_add_str(
+        out, "# Kinds and their keys\n\nEverything that is chosen by `kind`. What the kinds "
+             "do is in features.md, models.md and gates.md.\n\n## Features\n\nAn entry of "
+             "`features` is `{name: NAME, kind: KIND, ...}` with the kind's own keys. Kinds that "
+             "count events also take `cascade` and `attribution`, each the name of a feature of "
+             "kind `join`.\n");
+    for (int i = 0; feat_kinds[i] != NULL; i++)
+        write_kind(out, feat_kinds[i]->name, feat_kinds[i]->doc, feat_kinds[i]->params);
+    buf_add_str(out, "\n## Layers\n\nAn entry of `model.layers`: `{kind: KIND, expert: {...}, "
+                     "gate: {...}, ...}`.\n");
+    for (int i = 0; moe_layers[i] != NULL; i++)
+        write_kind(out, moe_layers[i]->name, moe_layers[i]->doc, moe_layers[i]->items);
+    buf_add_str(out, "\n## Experts\n\nA layer's `expert: {kind: KIND, ...}`.\n");
+    for (int i = 0; moe_experts[i] != NULL; i++)
+        write_kind(out, moe_experts[i]->name, moe_experts[i]->doc, moe_experts[i]->items);
+    buf_add_str(out, "\n## Gates\n\nA layer's `gate: {kind: KIND, ...}`.\n");
+    for (int i = 0; moe_gates[i] != NULL; i++)
+        write_kind(out, moe_gates[i]->name, moe_gates[i]->doc, moe_gates[i]->items);
 }
 
 static void write_verbs(struct buf *out) {
@@ -59,6 +94,7 @@ struct page {
     bool part; /* only what stands between the marks */
 };
 static const struct page pages[] = {{"config.md", write_config, false},
+                                    {"kinds.md", write_kinds, false},
                                     {"metrics.md", write_metrics, false},
                                     {"cli.md", write_verbs, true}};
 
@@ -122,8 +158,8 @@ static enum status run(const struct verb_call *call, void *options) {
 static const struct verb verb = {
     .name = "docs",
     .about =
-        "Writes the generated pages of the documentation: docs/config.md, docs/metrics.md and the "
-        "verbs' part of docs/cli.md. They come from the tables the program itself reads.",
+        "Writes the generated pages of the documentation: docs/config.md, docs/kinds.md, "
+        "docs/metrics.md and the verbs' part of docs/cli.md. They come from the tables the program itself reads.",
     .example = "moerank docs\nmoerank docs --check",
     .exits = "1: with --check: some page is stale",
     .items = items,
