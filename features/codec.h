@@ -3,6 +3,7 @@
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 #include "base/buf.h"
 
 /* cursor_varint with the one-byte case in line: most of a cell is counts below 128. */
@@ -23,15 +24,52 @@ static inline void feat_put_varint(struct buf *b, uint64_t v) {
 /* Microseconds >= 0. Whole seconds and milliseconds are written as such: 2-5 bytes, not 8. */
 void feat_put_time(struct buf *b, int64_t time_us);
 int64_t feat_get_time(struct cursor *c);
+/* Units are so many microseconds. The coarsest that says both a time and what `unit_us` says. */
+#define FEAT_TIME_S  1000000
+#define FEAT_TIME_MS 1000
+#define FEAT_TIME_US 1
+static inline uint64_t feat_time_unit(int64_t time_us, uint64_t unit_us) {
+    if ((uint64_t)time_us % unit_us == 0)
+        return unit_us;
+    return unit_us > FEAT_TIME_MS && (uint64_t)time_us % FEAT_TIME_MS == 0 ? FEAT_TIME_MS
+                                                                           : FEAT_TIME_US;
+}
+/* A time in a unit that it is whole in, and back with the unit. */
+void feat_put_time_in(struct buf *b, int64_t time_us, uint64_t unit_us);
+int64_t feat_get_time_in(struct cursor *c, uint64_t *unit_us);
 
-/* A number: whole ones as varints, float-exact ones as 4 bytes, the rest as 8. NaN is "missing". */
+/* A number: whole ones as varints, those of few decimals (a price of 12.34) as whole ones and a
+ * power of ten, float-exact ones as 4 bytes, the rest as 8. NaN is "missing". */
 void feat_put_number(struct buf *b, double v);
 double feat_get_number(struct cursor *c);
 
-/* One of a list of keys, `last` being the one before it, 0 at first: 1 to 7 bytes where their plain
- * forms differ in the low bits only, as those of packed names with one prefix do; 8 or 9 else. */
+/* One of a list of keys, `last` being the one before it, 0 at first: 1 to 6 bytes where their plain
+ * forms differ in the low bits only, as those of packed names with one prefix do; 6 for two hashes
+ * of items or values; 3 to 6 for a short packed name after nothing; 9 else. */
 void feat_put_key(struct buf *b, uint64_t last, uint64_t key);
 uint64_t feat_get_key(struct cursor *c, uint64_t last);
+/* The difference of the plain forms alone, for who reads many; the usual cases in line. */
+uint64_t feat_get_key_rest(struct cursor *c);
+static inline uint64_t feat_get_key_step(struct cursor *c) {
+    uint64_t eight;
+    if (c->bad || c->end - c->p < 9 || c->p[0] == 0x7E || c->p[0] == 0x7F)
+        return feat_get_key_rest(c);
+    const uint32_t first = c->p[0];
+    memcpy(&eight, c->p + 1, sizeof eight);
+    eight = __builtin_bswap64(eight);
+    if (first >= 0x80) {
+        c->p += 6;
+        return (uint64_t)(first & 0x7F) << 40 | eight >> 24;
+    }
+    const int n = __builtin_clz(~(first << 25)); /* bytes that follow, at most 5 */
+    c->p += n + 1;
+    return (uint64_t)(first & (0x3Fu >> n)) << (8 * n) | (eight >> 1) >> (63 - 8 * n);
+}
+
+/* A whole number that is small, about 2^15 or about 2^30, as the times between events of one list
+ * are: 1 byte below 16, 2 below 2^15, 3 below 2^20, 4 below 2^30, 5, 6 or 9. */
+void feat_put_step(struct buf *b, uint64_t step);
+uint64_t feat_get_step(struct cursor *c);
 
 /* The order in which "last" is judged of a field, whatever the order of arrival. */
 struct feat_stamp {

@@ -38,8 +38,9 @@ static void dump_value(const struct feat_field *f, struct slice value, struct js
         if (feat_form_is_number((enum feat_form)form)) {
             json_num(j, feat_get_number(&c));
         } else if (form == FEAT_AS_IDS) {
-            for (uint64_t n = feat_get_varint(&c); n > 0 && !c.bad; n--)
-                json_key64(j, cursor_u64(&c));
+            uint64_t keys[FEAT_IDS_MAX];
+            for (int i = 0, n = feat_form_get_ids(&c, keys); i < n; i++)
+                json_key64(j, keys[i]);
         } else {
             feat_form_skip((enum feat_form)form, &c);
             json_hex(j, (struct slice){from, (size_t)((const char *)c.p - from)}, hex);

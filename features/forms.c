@@ -93,12 +93,18 @@ int feat_form_hashes(enum feat_form form, const struct ev_value *v, uint32_t *ou
 
 /* ---- as a record keeps it ---- */
 
+enum { KEY_BYTES_MAX = 9 }; /* of feat_put_key */
+
+/* How many bytes the keys take, so that who looks for another field steps over them. */
 static void put_ids(const struct ev_value *v, struct buf *out) {
     uint64_t keys[FEAT_IDS_MAX];
+    struct buf bytes = {0};
     int n = feat_value_keys(v, keys);
-    buf_add_varint(out, (uint64_t)n);
     for (int i = 0; i < n; i++)
-        buf_add_u64(out, keys[i]);
+        feat_put_key(&bytes, i == 0 ? 0 : keys[i - 1], keys[i]);
+    buf_add_varint(out, bytes.n);
+    buf_add(out, bytes.p, bytes.n);
+    buf_deinit(&bytes);
 }
 
 static void put_vector(const struct ev_value *v, struct buf *out) {
@@ -132,7 +138,7 @@ void feat_form_skip(enum feat_form form, struct cursor *c) {
         return;
     }
     uint64_t n = feat_get_varint(c);
-    uint64_t max = form == FEAT_AS_IDS      ? FEAT_IDS_MAX
+    uint64_t max = form == FEAT_AS_IDS      ? FEAT_IDS_MAX * KEY_BYTES_MAX
                    : form == FEAT_AS_VECTOR ? FEAT_VECTOR_MAX
                                             : FEAT_TERMS_MAX;
     if (n > max) {
@@ -143,7 +149,24 @@ void feat_form_skip(enum feat_form form, struct cursor *c) {
         for (; n > 0; n--)
             feat_get_number(c);
     else
-        cursor_bytes(c, (size_t)n * (form == FEAT_AS_IDS ? 8 : 4));
+        cursor_bytes(c, (size_t)n * (form == FEAT_AS_IDS ? 1 : 4));
+}
+
+int feat_form_get_ids(struct cursor *c, uint64_t *out) {
+    const uint64_t bytes = feat_get_varint(c);
+    uint64_t plain = feat_key_plain(0);
+    int n = 0;
+    if (c->bad || bytes > (uint64_t)(c->end - c->p)) {
+        c->bad = 1;
+        return 0;
+    }
+    const uint8_t *end = c->p + bytes;
+    while (n < FEAT_IDS_MAX && c->p < end && !c->bad) {
+        plain ^= feat_get_key_step(c);
+        out[n++] = feat_key_spread(plain);
+    }
+    c->bad |= c->p != end;
+    return c->bad ? 0 : n;
 }
 
 int feat_form_get_hashes(struct cursor *c, uint32_t *out) {

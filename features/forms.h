@@ -15,6 +15,8 @@ int feat_form_hashes(enum feat_form form, const struct ev_value *v,
 /* As a record keeps it, one form after another. */
 void feat_form_put(enum feat_form form, const struct ev_value *v, struct buf *out);
 void feat_form_skip(enum feat_form form, struct cursor *c);
-/* Hashes behind the cursor; 0 of damaged bytes. */
+/* Keys behind the cursor; 0 of damaged bytes. */
+int feat_form_get_ids(struct cursor *c, uint64_t *out /* [FEAT_IDS_MAX] */);
+/* Hashes, likewise. */
 int feat_form_get_hashes(struct cursor *c, uint32_t *out /* [FEAT_TERMS_MAX] */);
 int feat_form_get_vector(struct cursor *c, double *out /* [FEAT_VECTOR_MAX] */);

@@ -91,7 +91,7 @@ static void add_happening(struct feat_places_work *w, const struct feat_place *p
         if (pl->parts[k].kind == FEAT_PART_USER)
             feat_choices_add(c, u->user_key, 1);
         else if (pl->parts[k].kind == FEAT_PART_SESSION)
-            feat_choices_add(c, feat_entity_key(tenant_hash, u->event->session), 1);
+            feat_choices_add(c, feat_person_key(tenant_hash, u->event->session), 1);
         else if (pl->parts[k].kind == FEAT_PART_ITEM)
             feat_choices_add(c, feat_update_item(u, i), 1);
         else
@@ -112,8 +112,9 @@ static void read_values(const struct feat_plan *p, const struct feat_place *pl, 
     if (item.n == 0 || !feat_fields_find(p, FEAT_SCOPE_ITEM, cell, source->slot, source->form, &c))
         return;
     if (source->form == FEAT_AS_IDS) {
-        for (uint64_t n = feat_get_varint(&c); n > 0 && !c.bad; n--)
-            feat_choices_add(out, cursor_u64(&c), FEAT_SPOTS_MAX);
+        uint64_t keys[FEAT_IDS_MAX];
+        for (int i = 0, n = feat_form_get_ids(&c, keys); i < n; i++)
+            feat_choices_add(out, keys[i], FEAT_SPOTS_MAX);
         return;
     }
     uint32_t hashes[FEAT_TERMS_MAX];

@@ -134,12 +134,7 @@ bool feat_record_number(const struct feat_record *rec, int slot, enum feat_form 
 
 int feat_record_ids(const struct feat_record *rec, int slot, uint64_t *out) {
     struct cursor c;
-    if (!field_cursor(rec, slot, FEAT_AS_IDS, &c))
-        return 0;
-    uint64_t n = feat_get_varint(&c);
-    for (uint64_t i = 0; i < n; i++)
-        out[i] = cursor_u64(&c);
-    return (int)n;
+    return field_cursor(rec, slot, FEAT_AS_IDS, &c) ? feat_form_get_ids(&c, out) : 0;
 }
 
 int feat_record_hashes(const struct feat_record *rec, int slot, enum feat_form form,

@@ -28,22 +28,31 @@ void feat_ring_open(const struct feat_ring *g, struct slice cell, struct feat_ri
 bool feat_ring_next(struct feat_ring_reader *r) {
     if (r->c.bad || r->c.p == r->c.end)
         return false;
-    uint64_t step = feat_get_varint(&r->c);
+    uint64_t step = 1, first = feat_get_varint(&r->c);
+    if (!r->started || first & 1)
+        step = r->started ? feat_get_varint(&r->c) : first;
     if (step > (uint64_t)(r->started ? r->bucket : INT64_MAX))
         r->c.bad = 1; /* damaged: no bucket is before 1970 */
     else
         r->bucket = r->started ? r->bucket - (int64_t)step : (int64_t)step;
+    r->counts[0] = r->started ? first >> 1 : feat_get_varint(&r->c);
     r->started = true;
-    for (int k = 0; k < r->n_counters; k++)
+    for (int k = 1; k < r->n_counters; k++)
         r->counts[k] = feat_get_varint(&r->c);
     return !r->c.bad;
 }
 
-/* Appends one bucket; `last` is the one before it, -1 for the first. */
+/* Appends one bucket; `last` is the one before it, -1 for the first. Mostly that is the one next to
+ * it: only where it is not, which the first count's lowest bit tells, a distance follows. */
 static void put(const struct feat_ring *g, int64_t *last, int64_t bucket, const uint64_t *counts,
                 struct buf *out) {
-    feat_put_varint(out, *last < 0 ? (uint64_t)bucket : (uint64_t)(*last - bucket));
-    for (int k = 0; k < g->n_counters; k++)
+    const bool apart = *last >= 0 && *last - bucket != 1;
+    if (*last < 0)
+        feat_put_varint(out, (uint64_t)bucket);
+    feat_put_varint(out, *last < 0 ? counts[0] : counts[0] << 1 | apart);
+    if (apart)
+        feat_put_varint(out, (uint64_t)(*last - bucket));
+    for (int k = 1; k < g->n_counters; k++)
         feat_put_varint(out, counts[k]);
     *last = bucket;
 }

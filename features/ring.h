@@ -3,8 +3,9 @@
  * Kept are the buckets later than (newest bucket of the cell) - keep, where keep covers the longest
  * window and the allowed lateness: a function of the set of events, whatever their order. A reader
  * at `now` counts the buckets in (now's bucket - window, now's bucket]; so a window of 24h over
- * buckets of 1h is between 23h and 24h long. Cell: newest bucket first, (bucket, counts), later
- * buckets as distances; empty buckets are not there. */
+ * buckets of 1h is between 23h and 24h long. Cell: the newest bucket's number and counts, then
+ * those before it: 2 x first count + (1: not next to the one before, and the distance follows),
+ * other counts; empty buckets are not there. */
 #pragma once
 #include "base/buf.h"
 #include "features/plan.h"

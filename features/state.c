@@ -144,7 +144,7 @@ void feat_state_spread(struct feat_state *s, struct feat_update u, uint64_t tena
     else
         edit_scope(s, u, FEAT_SCOPE_ITEM, u.item_keys[0]);
     edit_scope(s, u, FEAT_SCOPE_USER, u.user_key);
-    edit_scope(s, u, FEAT_SCOPE_SESSION, feat_entity_key(tenant, u.event->session));
+    edit_scope(s, u, FEAT_SCOPE_SESSION, feat_person_key(tenant, u.event->session));
     edit_scope(s, u, FEAT_SCOPE_GLOBAL, feat_global_key(tenant));
     feat_places_event(s, &u);
 }
@@ -153,7 +153,7 @@ void feat_state_apply_event(struct feat_state *s, const struct ev_event *e) {
     uint64_t tenant = feat_tenant_hash(e->tenant), item_key = feat_entity_key(tenant, e->item);
     s->source = e->source;
     struct feat_update u = {
-        .event = e, .n = 1, .user_key = feat_entity_key(tenant, e->user), .item_keys = &item_key};
+        .event = e, .n = 1, .user_key = feat_person_key(tenant, e->user), .item_keys = &item_key};
     if (e->kind == EV_ITEM) {
         feat_places_before(s, item_key);
         edit_scope(s, u, FEAT_SCOPE_ITEM, item_key);

@@ -6,12 +6,14 @@
  * it for ever, so what is kept is still a function of the set of events.
  *
  * Cell: n varint, then newest first: item key | time | value, the first two relative to the entry
- * before: 5 to 7 bytes an entry without value where names are packed (keys.h), 12 where they are
- * hashed. As ids of the items it is the classic "watched before" input of YouTube's ranking network
- * (Covington et al. 2016); match.c crosses it with a candidate.
+ * before. The first time says in which unit all are, the coarsest in which all are whole; later
+ * ones are steps (codec.h). That is 3 to 6 bytes an entry without value where names are packed
+ * (keys.h), 8 to 10 where they are hashed. As ids of the items it is the classic "watched before"
+ * input of YouTube's ranking network (Covington et al. 2016); match.c crosses it with a candidate.
  */
 #include "features/kinds/last_n.h"
 #include "features/claim.h"
+#include "features/keys.h"
 #include "features/kinds/ids.h"
 #include <math.h>
 
@@ -134,11 +136,13 @@ float feat_last_age(const struct feat_read *r, const struct feat_last_entry *e) 
 bool feat_last_next(struct feat_last_reader *r, struct feat_last_entry *out) {
     if (r->left == 0)
         return false;
-    bool first = r->at.item == 0;
     r->left--;
-    r->at.item = feat_get_key(&r->c, r->at.item);
-    int64_t step_us = feat_get_time(&r->c);
-    r->at.time_us = first ? step_us : (int64_t)((uint64_t)r->at.time_us - (uint64_t)step_us);
+    r->plain ^= feat_get_key_step(&r->c); /* at first relative to 0, whose plain form is 0 */
+    r->at.item = feat_key_spread(r->plain);
+    if (r->unit_us == 0)
+        r->at.time_us = feat_get_time_in(&r->c, &r->unit_us);
+    else /* wraps around, if bytes are damaged */
+        r->at.time_us = (int64_t)((uint64_t)r->at.time_us - feat_get_step(&r->c) * r->unit_us);
     r->at.value = r->has_value ? feat_get_number(&r->c) : (double)NAN;
     *out = r->at;
     return !r->c.bad;
@@ -157,23 +161,53 @@ static int compare(const struct feat_last_entry *a, const struct feat_last_entry
     return (a->value > b->value) - (a->value < b->value);
 }
 
-/* Appends `e` relative to `last`, which is all zero for the first. */
-static void put(const struct params *m, const struct feat_last_entry *last,
+/* Appends `e` relative to `last`; NULL: it is the first. */
+static void put(const struct params *m, uint64_t unit_us, const struct feat_last_entry *last,
                 const struct feat_last_entry *e, struct buf *out) {
-    uint64_t time_us = (uint64_t)e->time_us; /* steps wrap around, if bytes are damaged */
-    feat_put_key(out, last->item, e->item);
-    feat_put_time(out, (int64_t)(last->item == 0 ? time_us : (uint64_t)last->time_us - time_us));
+    feat_put_key(out, last == NULL ? 0 : last->item, e->item);
+    if (last == NULL)
+        feat_put_time_in(out, e->time_us, unit_us);
+    else
+        feat_put_step(out, ((uint64_t)last->time_us - (uint64_t)e->time_us) / unit_us);
     if (m->value_field[0] != '\0')
         feat_put_number(out, e->value);
 }
 
-/* Copies the old cell up to the place of `e`, writes `e`, writes the next one anew (it is relative
- * to `e` now), and copies the rest up to the N-th. False when `e` is older than all N. */
+/* The entries of a cell but number `but`, at most `n`, with `e` among them unless it is NULL, all
+ * written anew in the coarsest unit that says all. */
+static void rewrite(const struct feat *f, struct slice old, int but, int n,
+                    const struct feat_last_entry *e, struct buf *out) {
+    struct feat_last_entry all[FEAT_LAST_MAX + 1], at;
+    struct feat_last_reader r;
+    uint64_t unit_us = FEAT_TIME_S;
+    int k = 0;
+    feat_last_open(f, old, &r);
+    for (int i = 0; feat_last_next(&r, &at); i++) {
+        if (e != NULL && compare(&at, e) <= 0) {
+            all[k++] = *e;
+            e = NULL;
+        }
+        if (i != but)
+            all[k++] = at;
+    }
+    if (e != NULL)
+        all[k++] = *e;
+    k = k < n ? k : n;
+    for (int i = 0; i < k; i++)
+        unit_us = feat_time_unit(all[i].time_us, unit_us);
+    buf_add_varint(out, (uint64_t)k);
+    for (int i = 0; i < k; i++)
+        put(f->params, unit_us, i == 0 ? NULL : &all[i - 1], &all[i], out);
+}
+
+/* The usual case: all times are of the list's unit. Copies the old cell up to the place of `e`,
+ * writes `e`, writes the next one anew (it is relative to `e` now), and copies the rest up to the
+ * N-th. False when `e` is older than all N. */
 static bool insert(const struct feat *f, const struct feat_last_entry *e, struct slice old,
                    struct buf *out) {
     const struct params *m = f->params;
     struct feat_last_reader r;
-    struct feat_last_entry last = {0}, at;
+    struct feat_last_entry last, at;
     int n = feat_last_open(f, old, &r), i = 0;
     const uint8_t *head = r.c.p, *split = r.c.p;
     bool more = feat_last_next(&r, &at);
@@ -184,31 +218,21 @@ static bool insert(const struct feat *f, const struct feat_last_entry *e, struct
     }
     if (i >= m->n)
         return false;
+    if (n == 0 || feat_time_unit(e->time_us, FEAT_TIME_S) != r.unit_us) {
+        rewrite(f, old, -1, (int)m->n, e, out);
+        return true;
+    }
     buf_add_varint(out, (uint64_t)(n < m->n ? n + 1 : m->n));
     buf_add(out, head, (size_t)(split - head));
-    put(m, &last, e, out);
+    put(m, r.unit_us, i == 0 ? NULL : &last, e, out);
     if (!more || i + 1 >= m->n)
         return true;
-    put(m, e, &at, out);
+    put(m, r.unit_us, e, &at, out);
     const uint8_t *tail = r.c.p;
     for (i += 2; i < m->n && feat_last_next(&r, &at); i++)
         ;
     buf_add(out, tail, (size_t)(r.c.p - tail));
     return true;
-}
-
-/* Appends the old cell without entry number `at`. */
-static void leave_out(const struct feat *f, int at, struct slice old, struct buf *out) {
-    struct feat_last_reader r;
-    struct feat_last_entry e, last = {0};
-    int n = feat_last_open(f, old, &r);
-    buf_add_varint(out, (uint64_t)(n - 1));
-    for (int i = 0; feat_last_next(&r, &e); i++) {
-        if (i == at)
-            continue;
-        put(f->params, &last, &e, out);
-        last = e;
-    }
 }
 
 static bool insert_distinct(const struct feat *f, const struct feat_last_entry *e, struct slice old,
@@ -222,7 +246,7 @@ static bool insert_distinct(const struct feat *f, const struct feat_last_entry *
             continue;
         if (compare(&at, e) >= 0)
             return false;
-        leave_out(f, i, old, &others);
+        rewrite(f, old, i, (int)((const struct params *)f->params)->n, NULL, &others);
         old = buf_slice(&others);
         break;
     }

@@ -18,6 +18,8 @@ struct feat_last_reader {
     struct cursor c;
     uint64_t left;
     bool has_value;
+    uint64_t unit_us;          /* of all times of this list */
+    uint64_t plain;            /* at.item's plain form (keys.h) */
     struct feat_last_entry at; /* what the next one is written relative to */
 };
 /* `f` is of kind last_n. Returns the number of entries. */

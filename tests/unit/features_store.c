@@ -290,8 +290,10 @@ static void test_codecs(void) {
                                     1700000000123000,
                                     1700000000123456,
                                     INT64_MAX};
-    static const double numbers[] = {0,     1,       -1,         5,          1995,         0.5, 0.1,
-                                     1e300, -1e-300, 1073741823, 1073741824, 4294967296.0, 1e15};
+    static const double numbers[] = {
+        0,       1,     -1,         5,          1995,       0.5,        0.1,          1e300,
+        -1e-300, 12.34, -7.389,     6.3,        1073741823, 1073741824, 4294967296.0, 1e15,
+        1e-6,    1e-7,  134.217727, 134.217728, 0.1f,       1.0 / 3,    19.990001,    1e22};
     struct buf b = {0};
     for (size_t i = 0; i < sizeof times / sizeof times[0]; i++)
         feat_put_time(&b, times[i]);
@@ -314,6 +316,8 @@ static void test_codecs(void) {
     buf_clear(&b);
     feat_put_number(&b, 5); /* a rating is one byte */
     CU_ASSERT_EQUAL(b.n, 1);
+    feat_put_number(&b, 12.34); /* a price is three */
+    CU_ASSERT_EQUAL(b.n, 4);
     buf_deinit(&b);
 }
 
