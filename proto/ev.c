@@ -71,9 +71,12 @@ bool ev_value_number(const struct ev_value *v, double *out) {
 
 /* '{' would be field 15 with a wire type protobuf no longer has. Of JSON's white space, tab, return
  * and space are tags no Event has, but a newline is the tag of `id`: "\n{" also begins an event
- * with an id of 123 bytes, so behind a newline whatever decodes is right. */
+ * with an id of 123 bytes, so behind a newline whatever decodes is right. A byte order mark is
+ * JSON's: its first byte would be field 29 with such a wire type, too. */
 enum status ev_decode(struct arena *a, struct slice bytes, struct ev_event *out) {
     size_t i = 0;
+    if (bytes.n > 3 && memcmp(bytes.p, "\xEF\xBB\xBF", 3) == 0)
+        return ev_decode_json(a, bytes, out);
     while (i < bytes.n && memchr(" \t\r\n", bytes.p[i], 4))
         i++;
     if (i == bytes.n || bytes.p[i] != '{')

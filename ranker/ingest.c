@@ -15,7 +15,7 @@
 #include "base/log.h"
 #include "base/metric.h"
 
-enum { FLUSH_MS = 10000, LAG_EVERY_US = 200 * 1000, REASON_BYTES = 400 };
+enum { FLUSH_MS = 10000, LAG_EVERY_US = 200 * 1000, LOOK_BACK = 1000, REASON_BYTES = 400 };
 
 struct rk_ingest {
     const struct rk_config *conf;
@@ -227,21 +227,28 @@ static enum status apply(struct rk_ingest *g, int n) {
     return STATUS_OK;
 }
 
-static int64_t partition_clock_us(struct rk_ingest *g, int32_t partition) {
+/* Of event i's partition, with what stands before it in the micro-batch: a shared store has not
+ * applied that yet when what is late is foreseen. */
+static int64_t partition_clock_us(struct rk_ingest *g, int i) {
     const struct feat_applied *applied = NULL;
+    int32_t partition = g->events[i].source.partition;
     int64_t clock_us = 0;
+    for (int k = i > LOOK_BACK ? i - LOOK_BACK : 0; k < i; k++)
+        if (g->events[k].source.partition == partition && g->verdicts[k] == FEAT_APPLIED &&
+            g->events[k].event_time_us > clock_us)
+            clock_us = g->events[k].event_time_us;
     feat_state_read_begin(g->state);
     int n = feat_state_applied(g->state, &g->arena, &applied);
     feat_state_read_end(g->state);
-    for (int i = 0; i < n; i++)
-        if (applied[i].partition == partition)
-            clock_us = applied[i].clock_us;
+    for (int k = 0; k < n; k++)
+        if (applied[k].partition == partition && applied[k].clock_us > clock_us)
+            clock_us = applied[k].clock_us;
     return clock_us;
 }
 
 static enum status bury_late(struct rk_ingest *g, int i) {
     const struct ev_event *e = &g->events[i];
-    int64_t late_us = partition_clock_us(g, e->source.partition) - e->event_time_us;
+    int64_t late_us = partition_clock_us(g, i) - e->event_time_us;
     char reason[REASON_BYTES];
     if (feat_state_is_ahead(g->conf->plan, e))
         snprintf(reason, sizeof reason,

@@ -149,7 +149,9 @@ static enum status on_event(void *context, const struct ev_event *e, const struc
     if (!h->dead)
         return STATUS_OK;
     const struct rk_kafka_conf *k = &h->config->kafka;
-    return rk_producer_dead_letter(h->dead, k->dead_letter_topic, m, k->topic, "late");
+    const char *reason =
+        feat_state_is_ahead(h->config->plan, e) ? "its time is after its arrival (ahead)" : "late";
+    return rk_producer_dead_letter(h->dead, k->dead_letter_topic, m, k->topic, reason);
 }
 
 enum status harvest_read(struct harvest *h, const char *path, int quiet) {

@@ -1,6 +1,7 @@
 """From a real Kafka into the state: what is wrong goes to the dead-letter topic with its reason,
 what is right is applied once, whatever happens to the process in between."""
 import collections
+import json
 import os
 import random
 import re
@@ -16,6 +17,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 import moerank
 from kafka import Kafka
 from process import Child
+from redis import Redis
 
 GOOD, BAD, KILLED_EVENTS, KILLS = 100_000, 1_000, 200_000, 20
 
@@ -43,6 +45,61 @@ WRONG = [
     (b"{\"id\": \"x\", \"event_time_us\": -5, \"item\": {\"item\": \"i1\"}}", r"event_time"),
     (b"{\"id\": \"x\", \"event_time_us\": 5, \"item\": {\"item\": \"" + b"a" * 300 + b"\"}}", r"256"),
     (b"\x22\x7fshort", r"not a moerank\.v1\.Event"),
+]
+
+
+START_MS = 1767225600000
+
+
+def click(user="u1", at_ms=START_MS, **more):
+    return json.dumps({"event": "interaction", "id": "c", "timestamp": at_ms, "user": user, "item": "i1",
+                       "type": "click", **more}).encode()
+
+
+def item(value):
+    return (b'{"event":"item","id":"x","timestamp":%d,"item":"i1","fields":[{"name":"price","value":%s}]}'
+            % (START_MS, value))
+
+
+def shown(items):
+    return json.dumps({"event": "ranking", "id": "r", "timestamp": START_MS, "user": "u1",
+                       "items": [{"id": i} for i in items]}).encode()
+
+
+# One partition's messages, in this order, and why they are set aside: None, they are applied.
+HOSTILE = [
+    (click(at_ms=START_MS), None),
+    (click(at_ms=START_MS - 9 * 60_000), None),  # late, but not too late
+    (click(at_ms=START_MS - 11 * 60_000), r"^late by 660\.\d+ s; 600\.000 s are allowed"),
+    (click(at_ms=253402300799000), r"^its time is \d+\.\d+ s after its arrival; 86400\.000 s are allowed"),
+    (click(at_ms=9223372036854775807), r"timestamp is out of range"),
+    (click(at_ms=-5), r"event_time_us must be > 0"),
+    (click(at_ms=1e30), r"timestamp must be"),
+    (item(b"1e308"), None),
+    (item(b"1e999"), r"number too large"),
+    (item(b"9" * 400), r"number too large"),
+    (item(b"NaN"), r"not JSON"),
+    (item(b"[" * 5000 + b"]" * 5000), r"not JSON"),
+    (item(b'"' + b"y" * 900_000 + b'"'), None),
+    (item(json.dumps(["w%d" % i for i in range(1024)]).encode()), None),
+    (item(json.dumps(list(range(1025))).encode()), r"1025 entries"),
+    (item(b'{"a":1}'), r"value must be"),
+    (shown(["i1"] * 5000), None),
+    (shown(f"i{i}" for i in range(5001)), r"5001 entries"),
+    (shown([]), r"items is empty"),
+    (click(user="u" * 256), None),
+    (click(user="u" * 900_000), r"900000 bytes long \(at most 256\)"),
+    (click(user="i1", session="i1", tenant="i1"), None),  # one name for all
+    (click(tenant="{a}:*\t'\""), None),
+    (click(user="a\x00b"), r"u0000"),
+    (click().replace(b"u1", b"u\x00"), r"not JSON"),
+    (click().replace(b"u1", b"u\xff"), r"not valid UTF-8"),
+    (click().replace(b'"item"', b'"user": "u2", "item"'), r"given twice"),
+    (click(user=7), r"user must be a string"),
+    (b"\xef\xbb\xbf" + click(), None),  # byte order mark
+    (click() + b"\r", None),
+    (click() + click(), r"more text"),
+    (click(at_ms=START_MS + 1), None),
 ]
 
 
@@ -143,6 +200,42 @@ class IngestTest(unittest.TestCase):
         self.assertEqual(again["received"], 0)
         with open(self.path("mixed.dump"), "rb") as a, open(self.path("again.dump"), "rb") as b:
             self.assertEqual(a.read(), b.read())
+
+    def check_hostile(self, config, *sets):
+        words = [w for s in sets for w in ("--set", s)]
+        dump = self.path("hostile.dump")
+        before = collections.Counter(m.offset for m in messages(self.kafka, "hostile-dead"))
+        result = moerank.run_json("ingest", "--config", config, *words, "--until-end", "--dump", dump)
+        good = sum(reason is None for _, reason in HOSTILE)
+        self.assertEqual(result["received"], len(HOSTILE))
+        self.assertEqual(result["applied"], good)
+        self.assertEqual(result["dead_lettered"], len(HOSTILE) - good)
+        reasons = {}
+        for line in kcat(self.kafka, "hostile-dead", "%h\n").decode().splitlines()[sum(before.values()):]:
+            match = re.search(r"x-offset=(\d+),x-reason=(.+)", line)
+            reasons[int(match[1])] = match[2]
+        for offset, (_, reason) in enumerate(HOSTILE):
+            if reason is None:
+                self.assertNotIn(offset, reasons)
+            else:
+                self.assertRegex(reasons[offset], reason)
+        with open(dump, "rb") as f:
+            return f.read()
+
+    def test_hostile_and_late_messages_take_nothing_with_them(self):
+        """Too late, too early, too large, too deep: each is set aside with its reason, what stands
+        between them is applied, and both stores make the same state of it."""
+        self.kafka.create_topic("hostile", partitions=1)
+        self.kafka.create_topic("hostile-dead", partitions=1)
+        config = self.config("hostile", "hostile")
+        with open(self.path("hostile.jsonl"), "wb") as f:
+            f.write(b"".join(message + b"\n" for message, _ in HOSTILE))
+        moerank.run("send", "--config", config, "--file", self.path("hostile.jsonl"), "--quiet")
+        memory = self.check_hostile(config)
+        with Redis() as redis:
+            shared = self.check_hostile(config, "state.store=redis", "kafka.group=hostile-redis",
+                                        f"state.redis_addresses=unix:{redis.socket}")
+        self.assertEqual(memory, shared)
 
     def test_sigkill_twenty_times_changes_nothing(self):
         """SIGKILL at random, 20 times, while 200,000 events stream in over 8 partitions, some late,

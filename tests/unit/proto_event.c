@@ -261,6 +261,10 @@ static void test_encoding_told_apart(void) {
     CHECK_FAILS(ev_decode(a, S(""), &e), STATUS_INVALID_ARGUMENT, "no kind");
     CHECK_FAILS(ev_decode(a, S("\n {\"id\":"), &e), STATUS_DATA_LOSS, "not a moerank.v1.Event");
     CHECK_FAILS(ev_decode(a, S("{\"id\":"), &e), STATUS_DATA_LOSS, "not JSON");
+    CHECK_OK(ev_decode(a,
+                       S("\xEF\xBB\xBF{\"event\":\"user\",\"id\":\"x\",\"timestamp\":5,"
+                         "\"user\":\"u\"}"),
+                       &e));
     CHECK_FAILS(ev_decode(a, S("[]"), &e), STATUS_DATA_LOSS, "not a moerank.v1.Event");
 }
 
