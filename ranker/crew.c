@@ -1,20 +1,26 @@
 /* crew.c: pieces of a slate are numbers that whoever is free takes from a counter, so a helper that
  * comes late finds nothing left and nobody waits for it. The worker that has the slate takes pieces
  * too, and at the end waits for the pieces under way only. Helpers are woken while the slate's rows
- * are made and look out for it for a moment, so that it need not wait for them to wake up.
+ * are made and look out for it for a moment, so that it need not wait for them to wake up; and
+ * after a slate, when the next one mostly comes soon (spin.h), they stay awake for it. A worker
+ * that is done before its helpers looks for their end, since they are about to be.
  *
  * Deliberately no queue of slates: one that finds no idle worker is scored by its own alone. */
+#define _GNU_SOURCE /* PTHREAD_MUTEX_ADAPTIVE_NP */
 #include "ranker/crew.h"
 #include <pthread.h>
+#include <sched.h>
 #include "base/clock.h"
 #include "base/heap.h"
 #include "base/metric.h"
 #include "ranker/lap.h"
+#include "ranker/spin.h"
 
 enum {
-    PIECES_EACH = 8, /* who is done takes another: at the end little is waited for */
-    TILE_ROWS = 28,  /* half a block of the packed kernels (moe/score/scorer_packed.h) */
-    EXPECT_US = 1000 /* longer than rows of most slates take */
+    PIECES_EACH = 8,  /* who is done takes another: at the end little is waited for */
+    TILE_ROWS = 28,   /* half a block of the packed kernels (moe/score/scorer_packed.h) */
+    EXPECT_US = 1000, /* longer than rows of most slates take */
+    PATIENCE_US = 200 /* longer than most pieces take */
 };
 
 /* A slate being scored; on its worker's stack. */
@@ -24,7 +30,8 @@ struct slate {
     float *out; /* pieces, one after another: [n_tasks x rows] each */
     int rows, n_pieces;
     atomic_int next;
-    int wanted, inside; /* helpers that may still come; that are at it */
+    int wanted;        /* helpers that may still come */
+    atomic_int inside; /* that are at it */
     struct slate *below;
 };
 struct rk_crew {
@@ -34,9 +41,9 @@ struct rk_crew {
     bool stopping;
     int expected;             /* helpers that should look out for a slate */
     atomic_int busy, helping; /* helping: promised places too */
-    atomic_int open;          /* slates that were opened, ever */
+    atomic_int asked, open;   /* slates that were announced, that were opened; ever */
     int workers, n_threads;
-    int64_t items_min;
+    int64_t items_min, linger_us;
     pthread_t *threads;
 };
 
@@ -81,55 +88,93 @@ static void help(struct rk_crew *c, struct slate *s, struct rk_worker *w) {
     rk_lap(w, METRIC_CPU_SCORE);
 }
 
+static bool is_free(const struct rk_crew *c) {
+    return atomic_load_explicit(&c->busy, memory_order_relaxed) < c->workers;
+}
+
 /* Until a slate is opened, the place is needed for a call, or nothing came of it. */
-static void look_out(struct rk_crew *c, int open) {
+static void look_out(const struct rk_crew *c, int open) {
     const int64_t until_us = clock_mono_us() + EXPECT_US;
-    while (atomic_load_explicit(&c->open, memory_order_relaxed) == open &&
-           atomic_load_explicit(&c->busy, memory_order_relaxed) < c->workers &&
-           clock_mono_us() < until_us)
-        relax();
+    while (atomic_load(&c->open) == open && is_free(c) && clock_mono_us() < until_us)
+        sched_yield(); /* the caller may have this CPU */
+}
+
+/* Until a slate is announced or opened, or none came soon. */
+static void linger(const struct rk_crew *c, struct rk_spin *spin, int asked, int open) {
+    bool look = rk_spin_begin(spin, clock_mono_us(), is_free(c));
+    while (look && atomic_load(&c->asked) == asked && atomic_load(&c->open) == open) {
+        sched_yield();
+        look = is_free(c) && rk_spin_again(spin, clock_mono_us());
+    }
+}
+
+/* Under the lock: waits for something to do, first awake. */
+static void wait_for_work(struct rk_crew *c, struct rk_spin *spin) {
+    const int asked = atomic_load(&c->asked), open = atomic_load(&c->open);
+    pthread_mutex_unlock(&c->lock);
+    linger(c, spin, asked, open);
+    pthread_mutex_lock(&c->lock);
+    while (!c->stopping && c->expected == 0 && !wanted(c))
+        pthread_cond_wait(&c->work, &c->lock);
+    rk_spin_end(spin, clock_mono_us());
+}
+
+/* Under the lock, but for the work. */
+static void join_in(struct rk_crew *c, struct slate *s, struct rk_worker *w) {
+    s->wanted--;
+    atomic_fetch_add(&s->inside, 1);
+    pthread_mutex_unlock(&c->lock);
+    help(c, s, w);
+    const bool last = atomic_fetch_sub(&s->inside, 1) == 1; /* then the slate may be gone */
+    pthread_mutex_lock(&c->lock);
+    atomic_fetch_sub(&c->helping, 1);
+    if (last)
+        pthread_cond_broadcast(&c->done);
 }
 
 static void *serve(void *arg) {
     struct rk_crew *c = arg;
     struct rk_worker w;
+    struct rk_spin spin;
     rk_worker_init(&w);
+    rk_spin_init(&spin, c->linger_us);
     pthread_mutex_lock(&c->lock);
     while (!c->stopping) {
         struct slate *s = wanted(c);
-        if (!s && c->expected > 0) {
+        if (s) {
+            join_in(c, s, &w);
+        } else if (c->expected > 0) {
             const int open = atomic_load(&c->open);
             c->expected--;
             pthread_mutex_unlock(&c->lock);
             look_out(c, open);
             pthread_mutex_lock(&c->lock);
-            continue;
+        } else {
+            wait_for_work(c, &spin);
         }
-        if (!s) {
-            pthread_cond_wait(&c->work, &c->lock);
-            continue;
-        }
-        s->wanted--;
-        s->inside++;
-        pthread_mutex_unlock(&c->lock);
-        help(c, s, &w);
-        pthread_mutex_lock(&c->lock);
-        atomic_fetch_sub(&c->helping, 1);
-        if (--s->inside == 0)
-            pthread_cond_broadcast(&c->done);
     }
     pthread_mutex_unlock(&c->lock);
     rk_worker_deinit(&w);
     return NULL;
 }
 
-struct rk_crew *rk_crew_new(int workers, int64_t items_min) {
+/* It is held for some instructions, so who finds it taken looks again before sleeping. */
+static void lock_init(pthread_mutex_t *lock) {
+    pthread_mutexattr_t kind;
+    pthread_mutexattr_init(&kind);
+    pthread_mutexattr_settype(&kind, PTHREAD_MUTEX_ADAPTIVE_NP);
+    pthread_mutex_init(lock, &kind);
+    pthread_mutexattr_destroy(&kind);
+}
+
+struct rk_crew *rk_crew_new(int workers, int64_t items_min, int64_t linger_us) {
     if (workers < 2 || items_min == 0)
         return NULL;
     struct rk_crew *c = HEAP_NEW(struct rk_crew);
     c->workers = workers;
     c->items_min = items_min;
-    pthread_mutex_init(&c->lock, NULL);
+    c->linger_us = linger_us;
+    lock_init(&c->lock);
     pthread_cond_init(&c->work, NULL);
     pthread_cond_init(&c->done, NULL);
     c->threads = HEAP_ARRAY(pthread_t, workers - 1);
@@ -179,6 +224,7 @@ void rk_crew_expect(struct rk_crew *c, const struct rk_bundle *b, int n_items) {
         return;
     pthread_mutex_lock(&c->lock);
     c->expected = idle_for(c, n_items);
+    atomic_fetch_add(&c->asked, 1);
     for (int i = 0; i < c->expected; i++)
         pthread_cond_signal(&c->work);
     pthread_mutex_unlock(&c->lock);
@@ -214,7 +260,14 @@ static void close_slate(struct rk_crew *c, struct slate *s) {
     *at = s->below;
     atomic_fetch_sub(&c->helping, s->wanted); /* who did not come is not awaited */
     s->wanted = 0;
-    while (s->inside > 0)
+    pthread_mutex_unlock(&c->lock);
+    if (atomic_load(&s->inside) == 0)
+        return;
+    const int64_t until_us = clock_mono_us() + PATIENCE_US;
+    while (atomic_load(&s->inside) > 0 && clock_mono_us() < until_us)
+        relax();
+    pthread_mutex_lock(&c->lock);
+    while (atomic_load(&s->inside) > 0)
         pthread_cond_wait(&c->done, &c->lock);
     pthread_mutex_unlock(&c->lock);
 }

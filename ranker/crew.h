@@ -7,9 +7,9 @@
 #include "ranker/rank.h"
 
 struct rk_crew;
-/* workers: how many rank; items_min: slates from so many items on are cut, 0: none is. NULL where
- * nobody could ever help. */
-struct rk_crew *rk_crew_new(int workers, int64_t items_min);
+/* workers: how many rank; items_min: slates from so many items on are cut, 0: none is; linger_us:
+ * how long who helped stays awake for the next slate. NULL where nobody could ever help. */
+struct rk_crew *rk_crew_new(int workers, int64_t items_min, int64_t linger_us);
 void rk_crew_free(struct rk_crew *c); /* nobody may be scoring */
 /* A worker begins (1) or has ended (-1) a call. c may be NULL. Any thread. */
 void rk_crew_busy(struct rk_crew *c, int change);

@@ -324,7 +324,7 @@ static void on_start(void *context, enum rk_rpc_pool pool, int worker) {
 struct rk_methods *rk_methods_new(const struct rk_methods_conf *c) {
     struct rk_methods *m = HEAP_NEW(struct rk_methods);
     m->c = *c;
-    m->crew = rk_crew_new(c->workers[RK_POOL_RANK], c->conf->grpc.split_min);
+    m->crew = rk_crew_new(c->workers[RK_POOL_RANK], c->conf->grpc.split_min, c->conf->grpc.spin_us);
     for (int p = 0; p < RK_POOLS; p++) {
         m->workers[p] = HEAP_ARRAY(struct worker, c->workers[p]);
         for (int i = 0; i < c->workers[p]; i++) {

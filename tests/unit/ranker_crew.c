@@ -73,7 +73,7 @@ static void test_a_split_slate_has_the_bits_of_a_whole_one(void) {
     struct lab l;
     if (!lab_init(&l, NULL, 0))
         return;
-    struct rk_crew *crew = rk_crew_new(WORKERS, 500);
+    struct rk_crew *crew = rk_crew_new(WORKERS, 500, 50);
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         CU_ASSERT_EQUAL(compare(&l, crew, sizes[i]), sizes[i] >= 500);
     rk_crew_free(crew);
@@ -86,7 +86,7 @@ static void test_small_slates_are_split_where_asked_for(void) {
     struct lab l;
     if (!lab_init(&l, NULL, 0))
         return;
-    struct rk_crew *crew = rk_crew_new(WORKERS, 20);
+    struct rk_crew *crew = rk_crew_new(WORKERS, 20, 50);
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         CU_ASSERT_EQUAL(compare(&l, crew, sizes[i]), sizes[i] > 28);
     rk_crew_free(crew);
@@ -97,10 +97,10 @@ static void test_only_while_workers_are_idle(void) {
     struct lab l;
     if (!lab_init(&l, NULL, 0))
         return;
-    CU_ASSERT_PTR_NULL(rk_crew_new(1, 500));
-    CU_ASSERT_PTR_NULL(rk_crew_new(WORKERS, 0));
+    CU_ASSERT_PTR_NULL(rk_crew_new(1, 500, 50));
+    CU_ASSERT_PTR_NULL(rk_crew_new(WORKERS, 0, 50));
     rk_crew_free(NULL);
-    struct rk_crew *crew = rk_crew_new(WORKERS, 500);
+    struct rk_crew *crew = rk_crew_new(WORKERS, 500, 50);
     rk_crew_busy(crew, WORKERS - 1); /* and the one that asks */
     CU_ASSERT_EQUAL(compare(&l, crew, MOST), 0);
     rk_crew_busy(crew, -1);
@@ -115,7 +115,7 @@ static void test_rows_that_mix_are_not_parted(void) {
     if (!lab_init(&l, sets, 1))
         return;
     CU_ASSERT_FATAL(moe_model_mixes_rows(l.bundle->model));
-    struct rk_crew *crew = rk_crew_new(WORKERS, 500);
+    struct rk_crew *crew = rk_crew_new(WORKERS, 500, 50);
     CU_ASSERT_EQUAL(compare(&l, crew, MOST), 0);
     rk_crew_free(crew);
     lab_deinit(&l);
@@ -148,7 +148,7 @@ static void test_many_at_once(void) {
     if (!lab_init(&l, NULL, 0))
         return;
     struct slate *s = HEAP_NEW(struct slate);
-    struct rk_crew *crew = rk_crew_new(WORKERS, 500);
+    struct rk_crew *crew = rk_crew_new(WORKERS, 500, 50);
     make(&l, 1200, s);
     ask(&l, s, NULL, &want);
     for (int i = 0; i < WORKERS; i++) {
