@@ -2,7 +2,8 @@
  *
  * The state is read between two micro-batches, and what had been applied comes back with the
  * answer: with it, replay makes the same rows again. The order is a stable radix sort of the
- * scores' bits, so equal scores keep the request's order on every machine.
+ * scores' bits, of few of them by insertion, so equal scores keep the request's order on every
+ * machine.
  *
  * Deliberately no I/O, no randomness, no clock but for the metrics, and no filtering: which
  * candidates to rank, and what to do with the list, is the caller's business. */
@@ -15,7 +16,7 @@
 #include "ranker/crew.h"
 #include "ranker/lap.h"
 
-enum { EXPLAINED_MAX = 10 };
+enum { EXPLAINED_MAX = 10, FEW = 32 };
 
 void rk_worker_init(struct rk_worker *w) {
     *w = (struct rk_worker){.lap_weight = 1};
@@ -103,7 +104,18 @@ static uint32_t sort_bits(float score) {
     return bits & 0x80000000u ? bits : ~bits & 0x7fffffffu;
 }
 
-/* order [n]: indices by falling score, stable. Four passes of a byte each. */
+/* Few are sorted fastest by insertion, many by four passes of a byte each. */
+static void sort_few(const uint32_t *bits, int n, uint32_t *order) {
+    for (int i = 1; i < n; i++) {
+        const uint32_t at = order[i];
+        int k = i;
+        for (; k > 0 && bits[order[k - 1]] > bits[at]; k--)
+            order[k] = order[k - 1];
+        order[k] = at;
+    }
+}
+
+/* order [n]: indices by falling score, stable. */
 static void sort_order(const float *score, int n, uint32_t *order, struct arena *a) {
     uint32_t *bits = arena_alloc(a, (size_t)n * sizeof *bits);
     uint32_t *other = arena_alloc(a, (size_t)n * sizeof *other);
@@ -111,6 +123,10 @@ static void sort_order(const float *score, int n, uint32_t *order, struct arena 
     for (int i = 0; i < n; i++) {
         bits[i] = sort_bits(score[i]);
         order[i] = (uint32_t)i;
+    }
+    if (n <= FEW) {
+        sort_few(bits, n, order);
+        return;
     }
     for (int shift = 0; shift < 32; shift += 8) {
         uint32_t at[256] = {0}, sum = 0;
