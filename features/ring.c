@@ -188,8 +188,11 @@ void feat_ring_sum(const struct feat_ring *g, struct slice cell, int64_t now_us,
             ends = close_windows(now, INT64_MAX, buckets, n, n_counters, held, &open, sums);
     while (p < end && open != 0) {
         uint64_t counts[FEAT_RING_COUNTERS] = {0};
-        const uint64_t step = varint_at(&p, end, &bad);
-        for (int k = 0; k < n_counters; k++)
+        const uint64_t head = varint_at(&p, end, &bad);
+        const bool apart = last >= 0 && head & 1; /* as feat_ring_next reads it */
+        const uint64_t step = last < 0 ? head : apart ? varint_at(&p, end, &bad) : 1;
+        counts[0] = last < 0 ? varint_at(&p, end, &bad) : head >> 1;
+        for (int k = 1; k < n_counters; k++)
             counts[k] = varint_at(&p, end, &bad);
         if (bad || step > (uint64_t)(last < 0 ? INT64_MAX : last))
             break;
