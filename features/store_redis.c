@@ -59,6 +59,8 @@ const char feat_redis_script[] =
 
 /* ---- keys ---- */
 
+static const char letters[FEAT_SCOPES + 1] = "gusivr"; /* by scope */
+
 struct slice feat_redis_named_key(const struct feat_store *s, const char *tag, const char *name,
                                   char *out) {
     int n = snprintf(out, FEAT_REDIS_KEY_BYTES, "%s%s%s", s->conf.prefix, tag, name);
@@ -67,7 +69,6 @@ struct slice feat_redis_named_key(const struct feat_store *s, const char *tag, c
 
 struct slice feat_redis_entity_key(const struct feat_store *s, enum feat_scope scope, uint64_t key,
                                    int bucket, char *out) {
-    static const char letters[FEAT_SCOPES + 1] = "gusivr";
     static const size_t n_letter = 1;
     size_t n = strlen(s->conf.prefix), n_tag = strlen(s->tags[bucket].text);
     memcpy(out, s->conf.prefix, n);
@@ -80,7 +81,6 @@ struct slice feat_redis_entity_key(const struct feat_store *s, enum feat_scope s
 }
 
 bool feat_redis_entity_of(const struct feat_store *s, struct slice key, struct feat_entity *out) {
-    static const char letters[FEAT_SCOPES + 1] = "gusiv";
     size_t n = strlen(s->conf.prefix), n_tail = 1 + sizeof out->key;
     if (key.n <= n + n_tail || memcmp(key.p, s->conf.prefix, n) != 0 || key.p[n] != '{')
         return false;

@@ -95,6 +95,14 @@ static void test_keys(void) {
     CU_ASSERT_TRUE(feat_redis_near_changed(near, &s, SLICE_LIT("p:{ab}i1}345678"), &e));
     CU_ASSERT(e.scope == FEAT_SCOPE_ITEM && e.key == key);
     CU_ASSERT_FALSE(is_there(near, FEAT_SCOPE_ITEM, key));
+    for (int scope = 0; scope < FEAT_SCOPES; scope++) { /* there and back */
+        struct feat_redis_tag tags[BUCKETS] = {{"{a}", 0}, {"{b}", 0}, {"{c}", 0}, {"{d}", 0}};
+        char name[FEAT_REDIS_KEY_BYTES];
+        s.tags = tags;
+        struct slice text = feat_redis_entity_key(&s, (enum feat_scope)scope, key, 1, name);
+        CU_ASSERT_TRUE(feat_redis_near_changed(near, &s, text, &e));
+        CU_ASSERT((int)e.scope == scope && e.key == key);
+    }
     keep(near, FEAT_SCOPE_ITEM, key, SLICE_LIT("x"));
     CU_ASSERT_FALSE(feat_redis_near_changed(near, &s, SLICE_LIT(""), &e)); /* all keys */
     CU_ASSERT_FALSE(is_there(near, FEAT_SCOPE_ITEM, key));
