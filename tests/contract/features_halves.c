@@ -8,7 +8,7 @@
 #include "tests/contract/features_dump.h"
 #include "tests/contract/features_expect.h"
 #include "tests/contract/features_same.h"
-#include "tests/support/redis_server.h"
+#include "tests/support/redis_store.h"
 
 enum { WORLDS = 8, QUERIES = 40, BATCH_MAX = 60, PLANS = 2 };
 
@@ -35,32 +35,12 @@ static const char plan_records[] =
     "  - {name: fit, kind: match, of: last, field: genres}\n";
 
 static struct feat_plan *plan_number(int number) {
-    struct arena a;
-    struct node *map = NULL;
-    struct feat_plan *p = NULL;
-    arena_init(&a, 0);
-    const char *text =
-        number == 0 ? arena_printf(&a, "%s%s%s", plan_head, plan_more, plan_joins) : plan_records;
-    CHECK_OK(node_parse_yaml(&a, slice_of(text), "plan.yaml", &map));
-    CHECK_OK(feat_plan_parse(map, "plan.yaml", &p));
-    arena_deinit(&a);
-    return p;
+    return number == 0 ? plan_of_parts(plan_head, plan_more, plan_joins) : plan_of(plan_records);
 }
 
 static struct feat_state *opened(const struct feat_plan *p) {
-    static const char *address = server.address;
-    struct feat_store_conf c = {.kind = FEAT_STORE_REDIS,
-                                .redis = {.addresses = {&address, 1},
-                                          .master = "",
-                                          .user = "",
-                                          .password = "",
-                                          .timeout_us = 20000000},
-                                .prefix = "h:",
-                                .buckets = 7};
-    struct feat_state *s = NULL;
-    CHECK_OK(feat_state_open(p, &c, &s));
-    CU_ASSERT_PTR_NOT_NULL_FATAL(s);
-    return s;
+    struct feat_store_conf c = redis_store_conf(&server, "h:", 7);
+    return redis_store_open(p, &c);
 }
 
 /* ---- half a batch ---- */

@@ -6,7 +6,7 @@
 #include "base/heap.h"
 #include "tests/contract/features_expect.h"
 #include "tests/contract/features_same.h"
-#include "tests/support/redis_server.h"
+#include "tests/support/redis_store.h"
 
 static const char *const texts[] = {"",
                                     " ",
@@ -98,19 +98,6 @@ static struct ev_event hostile_event(struct arena *a, struct rng *rng, int n) {
 
 enum { HOSTILE = 400 };
 
-static struct feat_plan *whole_plan(void) {
-    struct arena a;
-    struct node *map = NULL;
-    struct feat_plan *p = NULL;
-    arena_init(&a, 0);
-    const char *text = arena_printf(&a, "%s%s", plan_head, plan_more);
-    CHECK_OK(node_parse_yaml(&a, slice_of(text), "plan.yaml", &map));
-    CHECK_OK(feat_plan_parse(map, "plan.yaml", &p));
-    CU_ASSERT_PTR_NOT_NULL_FATAL(p);
-    arena_deinit(&a);
-    return p;
-}
-
 static void apply_all(const struct world *w, const struct ev_event *hostile, struct feat_state *s) {
     CHECK_OK(feat_state_apply(s, w->events, EVENTS, NULL));
     CHECK_OK(feat_state_apply(s, hostile, HOSTILE, NULL));
@@ -156,26 +143,9 @@ static int other_rows(struct world *w, const struct feat_plan *p, struct feat_st
     return wrong;
 }
 
-static struct feat_state *in_redis(const struct feat_plan *p, struct redis_server *server) {
-    static const char *address;
-    address = server->address;
-    struct feat_store_conf c = {.kind = FEAT_STORE_REDIS,
-                                .redis = {.addresses = {&address, 1},
-                                          .master = "",
-                                          .user = "",
-                                          .password = "",
-                                          .timeout_us = 20000000},
-                                .prefix = "h:",
-                                .buckets = 4};
-    struct feat_state *s = NULL;
-    CHECK_OK(feat_state_open(p, &c, &s));
-    CU_ASSERT_PTR_NOT_NULL_FATAL(s);
-    return s;
-}
-
 static void test_applied_and_read(void) {
     static struct redis_server server;
-    struct feat_plan *p = whole_plan();
+    struct feat_plan *p = plan_of_parts(plan_head, plan_more, "");
     struct world *w = HEAP_NEW(struct world);
     struct ev_event *hostile = HEAP_ARRAY(struct ev_event, HOSTILE);
     struct rng rng;
@@ -186,7 +156,8 @@ static void test_applied_and_read(void) {
         CHECK_OK(ev_check(&hostile[i]));
     }
     redis_server_start(&server);
-    struct feat_state *memory = feat_state_new(p), *redis = in_redis(p, &server);
+    struct feat_store_conf c = redis_store_conf(&server, "h:", 4);
+    struct feat_state *memory = feat_state_new(p), *redis = redis_store_open(p, &c);
     apply_all(w, hostile, memory);
     apply_all(w, hostile, redis);
     CU_ASSERT_EQUAL(other_rows(w, p, memory, redis, hostile), 0);

@@ -11,15 +11,7 @@
 enum { WORLDS = 12, ORDERS = 4, QUERIES = 25 };
 
 static struct feat_plan *whole_plan(void) {
-    struct arena a;
-    arena_init(&a, 0);
-    struct node *map = NULL;
-    struct feat_plan *p = NULL;
-    const char *text = arena_printf(&a, "%s%s%s", plan_head, plan_more, plan_joins);
-    CHECK_OK(node_parse_yaml(&a, slice_of(text), "plan.yaml", &map));
-    CHECK_OK(feat_plan_parse(map, "plan.yaml", &p));
-    arena_deinit(&a);
-    return p;
+    return plan_of_parts(plan_head, plan_more, plan_joins);
 }
 
 /* What a column has been, over all worlds: a comparison of constants would prove nothing. */

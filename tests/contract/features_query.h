@@ -2,6 +2,17 @@
  * places. What asks less leaves columns missing, and missing equals missing in every store. */
 #pragma once
 #include "tests/contract/features_oracle.h"
+#include "tests/unit/features_make.h"
+
+/* A plan of so many parts of one text. */
+static struct feat_plan *plan_of_parts(const char *a, const char *b, const char *c) {
+    struct arena room;
+    arena_init(&room, 0);
+    struct feat_plan *p = plan_of(arena_printf(&room, "%s%s%s", a, b, c));
+    CU_ASSERT_PTR_NOT_NULL_FATAL(p);
+    arena_deinit(&room);
+    return p;
+}
 
 static void random_query(struct world *w, struct rng *rng, struct query *q) {
     memset(q, 0, sizeof *q);

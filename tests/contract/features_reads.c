@@ -11,40 +11,21 @@
 #include "features/past.h"
 #include "tests/contract/features_expect.h"
 #include "tests/contract/features_same.h"
-#include "tests/support/redis_server.h"
+#include "tests/support/redis_store.h"
 
 enum { NEAR = 3, WORLDS = 3, BUCKETS = 5, BACK_MAX = 10, BATCH_MAX = 12, HISTORY_MAX = EVENTS };
 
 static struct redis_server server;
 
 static struct feat_state *opened(const struct feat_plan *p, int64_t near_bytes, int64_t near_us) {
-    static const char *address = server.address;
-    struct feat_store_conf c = {.kind = FEAT_STORE_REDIS,
-                                .redis = {.addresses = {&address, 1},
-                                          .master = "",
-                                          .user = "",
-                                          .password = "",
-                                          .timeout_us = 20000000},
-                                .prefix = "r:",
-                                .buckets = BUCKETS,
-                                .near_bytes = near_bytes,
-                                .near_us = near_us};
-    struct feat_state *s = NULL;
-    CHECK_OK(feat_state_open(p, &c, &s));
-    CU_ASSERT_PTR_NOT_NULL_FATAL(s);
-    return s;
+    struct feat_store_conf c = redis_store_conf(&server, "r:", BUCKETS);
+    c.near_bytes = near_bytes;
+    c.near_us = near_us;
+    return redis_store_open(p, &c);
 }
 
 static struct feat_plan *plan_of_all(void) {
-    struct arena a;
-    struct node *map = NULL;
-    struct feat_plan *p = NULL;
-    arena_init(&a, 0);
-    const char *text = arena_printf(&a, "%s%s%s", plan_head, plan_more, plan_joins);
-    CHECK_OK(node_parse_yaml(&a, slice_of(text), "plan.yaml", &map));
-    CHECK_OK(feat_plan_parse(map, "plan.yaml", &p));
-    arena_deinit(&a);
-    return p;
+    return plan_of_parts(plan_head, plan_more, plan_joins);
 }
 
 /* How far the partitions are, by number of events. */

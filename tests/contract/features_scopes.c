@@ -6,7 +6,7 @@
 #include "base/heap.h"
 #include "tests/contract/features_expect.h"
 #include "tests/contract/features_query.h"
-#include "tests/support/redis_server.h"
+#include "tests/support/redis_store.h"
 
 enum { WORLDS = 5, SHARED_WORLDS = 2, QUERIES = 25 };
 
@@ -121,22 +121,17 @@ enum { KINDS = sizeof kinds / sizeof kinds[0] };
 
 /* Features are called k<kind>s<scope>. */
 static struct feat_plan *plan_of_all(void) {
-    struct arena a;
-    struct node *map = NULL;
-    struct feat_plan *p = NULL;
     struct buf text = {0};
-    arena_init(&a, 0);
     buf_printf(&text, "lateness: 60s\nfeatures:\n");
     for (int k = 0; k < KINDS; k++)
         for (int s = 0; s < SCOPES; s++)
             if ((scopes[s].parts & kinds[k].but) == 0)
                 buf_printf(&text, "  - {name: k%ds%d, scope: %s, kind: %s}\n", k, s, scopes[s].text,
                            kinds[k].settings);
-    CHECK_OK(node_parse_yaml(&a, buf_slice(&text), "plan.yaml", &map));
-    CHECK_OK(feat_plan_parse(map, "plan.yaml", &p));
+    buf_add_byte(&text, 0);
+    struct feat_plan *p = plan_of((const char *)text.p);
     CU_ASSERT_PTR_NOT_NULL_FATAL(p);
     buf_deinit(&text);
-    arena_deinit(&a);
     return p;
 }
 
@@ -227,24 +222,14 @@ static void test_memory(void) {
 
 static void test_redis(void) {
     static struct redis_server server;
-    static const char *address = server.address;
     struct feat_plan *p = plan_of_all();
     struct world *w = HEAP_NEW(struct world);
     redis_server_start(&server);
     for (uint64_t seed = 300; seed < 300 + SHARED_WORLDS; seed++) {
         char prefix[16];
         snprintf(prefix, sizeof prefix, "s%d:", (int)seed);
-        struct feat_store_conf c = {.kind = FEAT_STORE_REDIS,
-                                    .redis = {.addresses = {&address, 1},
-                                              .master = "",
-                                              .user = "",
-                                              .password = "",
-                                              .timeout_us = 20000000},
-                                    .prefix = prefix,
-                                    .buckets = 4};
-        struct feat_state *s = NULL;
-        CHECK_OK(feat_state_open(p, &c, &s));
-        CU_ASSERT_PTR_NOT_NULL_FATAL(s);
+        struct feat_store_conf c = redis_store_conf(&server, prefix, 4);
+        struct feat_state *s = redis_store_open(p, &c);
         world_init(w, seed);
         apply_all(w, s, seed);
         CU_ASSERT_EQUAL(differences(w, s, p, seed, true), 0);

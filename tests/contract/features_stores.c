@@ -29,23 +29,14 @@ static struct feat_store_conf conf_of(const char *prefix) {
 }
 
 static struct feat_plan *shared_plan(void) {
-    struct arena a;
-    struct buf text = {0};
-    arena_init(&a, 0);
-    static const char more[] =
-        "  - {name: pair, kind: count, scope: [user, item], on: rating}\n"
-        "  - {name: valued, kind: window_count, scope: [item, event.brand],\n"
-        "     on: any, bucket: 10s, windows: [60s, 300s]}\n";
-    buf_add_str(&text, plan_head);
-    buf_add_str(&text, plan_more);
-    buf_add_str(&text, plan_joins);
-    buf_add_str(&text, more);
-    struct node *map = NULL;
-    struct feat_plan *p = NULL;
-    CHECK_OK(node_parse_yaml(&a, buf_slice(&text), "plan.yaml", &map));
-    CHECK_OK(feat_plan_parse(map, "plan.yaml", &p));
-    arena_deinit(&a);
-    buf_deinit(&text);
+    struct buf joins = {0};
+    buf_printf(&joins, "%s%s", plan_joins,
+               "  - {name: pair, kind: count, scope: [user, item], on: rating}\n"
+               "  - {name: valued, kind: window_count, scope: [item, event.brand],\n"
+               "     on: any, bucket: 10s, windows: [60s, 300s]}\n");
+    buf_add_byte(&joins, 0);
+    struct feat_plan *p = plan_of_parts(plan_head, plan_more, (const char *)joins.p);
+    buf_deinit(&joins);
     return p;
 }
 
