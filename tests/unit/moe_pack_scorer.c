@@ -248,86 +248,86 @@ static const float *units_of(struct moe_model *m, struct arena *a) {
     return units;
 }
 
-static void check_model(int number, const char *isa, enum moe_precision precision, double bound) {
-    struct moe_cpu cpu;
-    struct moe_model *m;
-    struct moe_packed *p = NULL;
+/* A sample model packed for a CPU. */
+struct tried {
+    int number;
+    const char *isa;
+    enum moe_precision precision;
     struct arena a;
+    struct moe_model *m;
+    struct moe_batch b; /* ROWS rows */
+    struct moe_packed *p;
+};
+
+static void try_end(struct tried *t) {
+    moe_packed_free(t->p);
+    moe_model_free(t->m);
+    arena_deinit(&t->a);
+}
+
+/* False: this machine cannot, or the model has no such form; there is nothing to end. */
+static bool try_begin(struct tried *t) {
+    struct moe_cpu cpu;
     struct rng r;
-    if (moe_cpu_parse(isa, &cpu) != STATUS_OK || !moe_cpu_has(&cpu, precision) ||
-        !moe_cpu_has(moe_cpu(), precision)) /* MOERANK_ISA holds for calibration too */
-        return;
-    arena_init(&a, 0);
+    if (moe_cpu_parse(t->isa, &cpu) != STATUS_OK || !moe_cpu_has(&cpu, t->precision) ||
+        !moe_cpu_has(moe_cpu(), t->precision)) /* MOERANK_ISA holds for calibration too */
+        return false;
+    arena_init(&t->a, 0);
     rng_init(&r, 5);
-    if (!CHECK_OK(moe_sample_model(&models[number], 1, &m)))
+    if (!CHECK_OK(moe_sample_model(&models[t->number], 1, &t->m)))
+        return false;
+    t->b = moe_sample_batch(&t->m->inputs, ROWS, 11, &r, &t->a);
+    bool lacks = moe_packed_lacks(t->m, t->precision);
+    if (lacks)
+        CU_ASSERT(t->number >= FIRST_MERGED && t->precision == MOE_INT8);
+    const float *units = t->precision == MOE_INT8 && !lacks ? units_of(t->m, &t->a) : NULL;
+    if (!lacks && CHECK_OK(moe_packed_new(t->m, &cpu, t->precision, ROWS, units, &t->p)))
+        return true;
+    try_end(t);
+    return false;
+}
+
+static void check_off(const struct tried *t, const char *what, double d, double bound) {
+    if (!(d <= bound))
+        printf("  model %d %s %s: %s off by %g\n", t->number, t->isa,
+               moe_precision_word(t->precision), what, d);
+    CU_ASSERT(d <= bound);
+}
+
+static void check_model(int number, const char *isa, enum moe_precision precision, double bound) {
+    struct tried t = {.number = number, .isa = isa, .precision = precision};
+    if (!try_begin(&t))
         return;
-    struct moe_batch b = moe_sample_batch(&m->inputs, ROWS, 11, &r, &a);
-    if (moe_packed_lacks(m, precision)) {
-        CU_ASSERT(number >= FIRST_MERGED && precision == MOE_INT8);
-        moe_model_free(m);
-        arena_deinit(&a);
-        return;
-    }
-    const float *units = precision == MOE_INT8 ? units_of(m, &a) : NULL;
-    if (CHECK_OK(moe_packed_new(m, &cpu, precision, ROWS, units, &p))) {
-        float *want = plain(m, &b), *got = packed(p, &b);
-        double d = furthest(want, got, m->n_tasks * ROWS);
-        if (!(d <= bound))
-            printf("  model %d %s %s: off by %g\n", number, isa, moe_precision_word(precision), d);
-        CU_ASSERT(d <= bound);
-        double mean = mean_off(want, got, m->n_tasks * ROWS);
-        if (!(mean <= bound / 7))
-            printf("  model %d %s %s: off by %g in the mean\n", number, isa,
-                   moe_precision_word(precision), mean);
-        CU_ASSERT(mean <= bound / 7);
-        if (!moe_model_mixes_rows(m))
-            CU_ASSERT_EQUAL(different_bits(p, &b, got), 0);
-        heap_free(want);
-        heap_free(got);
-        moe_packed_free(p);
-    }
-    moe_model_free(m);
-    arena_deinit(&a);
+    float *want = plain(t.m, &t.b), *got = packed(t.p, &t.b);
+    check_off(&t, "greatest", furthest(want, got, t.m->n_tasks * ROWS), bound);
+    check_off(&t, "mean", mean_off(want, got, t.m->n_tasks * ROWS), bound / 7);
+    if (!moe_model_mixes_rows(t.m))
+        CU_ASSERT_EQUAL(different_bits(t.p, &t.b, got), 0);
+    heap_free(want);
+    heap_free(got);
+    try_end(&t);
 }
 
 /* Scores through the item cache: near the plain ones, and the same bits whether rows are kept,
  * made, thrown out or of another slate. */
 static void check_kept(int number, const char *isa, enum moe_precision precision, double bound) {
-    struct moe_cpu cpu;
-    struct moe_model *m;
-    struct moe_packed *p = NULL;
-    struct arena a;
-    struct rng r;
-    if (moe_cpu_parse(isa, &cpu) != STATUS_OK || !moe_cpu_has(&cpu, precision) ||
-        !moe_cpu_has(moe_cpu(), precision)) /* MOERANK_ISA holds for calibration too */
+    struct tried t = {.number = number, .isa = isa, .precision = precision};
+    if (!try_begin(&t))
         return;
-    arena_init(&a, 0);
-    rng_init(&r, 5);
-    if (!CHECK_OK(moe_sample_model(&models[number], 1, &m)))
-        return;
-    struct moe_batch b = moe_sample_batch(&m->inputs, ROWS, 11, &r, &a);
-    const float *units = precision == MOE_INT8 ? units_of(m, &a) : NULL;
-    if (CHECK_OK(moe_packed_new(m, &cpu, precision, ROWS, units, &p)) &&
-        CHECK_OK(moe_packed_keep_halves(p, 60 * p->halves.row_bytes))) {
-        float *want = plain(m, &b), *first = packed(p, &b), *again = packed(p, &b);
-        struct moe_item_cache_stats s = moe_item_cache_read(p->halves.cache);
+    if (CHECK_OK(moe_packed_keep_halves(t.p, 60 * t.p->halves.row_bytes))) {
+        float *want = plain(t.m, &t.b), *first = packed(t.p, &t.b), *again = packed(t.p, &t.b);
+        struct moe_item_cache_stats s = moe_item_cache_read(t.p->halves.cache);
         CU_ASSERT(s.hits > 0 && s.misses >= ROWS && s.evictions > 0);
         CU_ASSERT_EQUAL(s.hits + s.misses, 2 * ROWS);
-        CU_ASSERT(s.bytes <= 60 * p->halves.row_bytes);
-        double d = furthest(want, first, m->n_tasks * ROWS);
-        if (!(d <= bound))
-            printf("  model %d %s %s kept: off by %g\n", number, isa, moe_precision_word(precision),
-                   d);
-        CU_ASSERT(d <= bound);
-        CU_ASSERT_EQUAL(memcmp(first, again, (size_t)(m->n_tasks * ROWS) * sizeof *first), 0);
-        CU_ASSERT_EQUAL(different_bits(p, &b, first), 0);
+        CU_ASSERT(s.bytes <= 60 * t.p->halves.row_bytes);
+        check_off(&t, "kept", furthest(want, first, t.m->n_tasks * ROWS), bound);
+        CU_ASSERT_EQUAL(memcmp(first, again, (size_t)(t.m->n_tasks * ROWS) * sizeof *first), 0);
+        CU_ASSERT_EQUAL(different_bits(t.p, &t.b, first), 0);
         heap_free(want);
         heap_free(first);
         heap_free(again);
     }
-    moe_packed_free(p);
-    moe_model_free(m);
-    arena_deinit(&a);
+    try_end(&t);
 }
 
 static void test_kept(void) {
