@@ -307,6 +307,11 @@ void moe_table_free(struct moe_table *t) {
     heap_free(t);
 }
 
+void moe_table_expect(struct moe_table *t, const struct moe_inputs *in, int n_tasks) {
+    t->expected = in;
+    t->expected_tasks = n_tasks;
+}
+
 int moe_table_tasks(const struct moe_table *t) { return t->n_tasks; }
 const struct moe_task_spec *moe_table_task_specs(const struct moe_table *t) { return t->specs; }
 

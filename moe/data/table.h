@@ -49,6 +49,11 @@ const struct moe_task_spec *moe_table_task_specs(const struct moe_table *t); /* 
 enum status moe_table_read(struct moe_table *t, const char *path, uint64_t seed, int quiet,
                            struct moe_table_report *report, struct moe_examples **out);
 
+/* Before the first file is read: it must teach what this model was taught, by its inputs and number
+ * of tasks. What differs is said before any trees are fitted: FAILED_PRECONDITION. in: borrowed
+ * until the file is read. */
+void moe_table_expect(struct moe_table *t, const struct moe_inputs *in, int n_tasks);
+
 /* The texts behind the ids of categories (not of hashed, binned or crossed ones), as a file that
  * was just read has them; each again wherever it stands. slot: of cand_ids. */
 enum status moe_table_texts(const struct moe_table *t, const char *path,

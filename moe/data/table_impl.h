@@ -102,8 +102,10 @@ struct moe_table {
     int n_tasks;
     bool all_features; /* LibSVM without named columns: every feature is a number */
     bool learnt;
-    bool restored;        /* from a model file: labels may be absent */
-    const char *settings; /* sections table and tasks as JSON */
+    bool restored;                     /* from a model file: labels may be absent */
+    const char *settings;              /* sections table and tasks as JSON */
+    const struct moe_inputs *expected; /* of the first file; NULL: nothing */
+    int expected_tasks;
     struct moe_inputs inputs;
     struct moe_table_spec *tables; /* [inputs.n_tables], one a slot */
 };

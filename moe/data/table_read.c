@@ -370,9 +370,31 @@ static enum status check_classes(const struct reading *r) {
     return STATUS_OK;
 }
 
+/* Does it teach what is expected? Of categories how many there are, once the rows were read. */
+static enum status check_expected(const struct reading *r, bool rows_read) {
+    const struct moe_table *t = r->t;
+    const struct moe_inputs *is = &t->inputs, *in = t->expected;
+    if (!in || t->learnt)
+        return STATUS_OK;
+    bool same = in->cand_columns == is->cand_columns && in->cand_slots == is->cand_slots &&
+                in->n_ids == is->n_ids && in->n_tables == is->n_tables &&
+                t->expected_tasks == t->n_tasks;
+    for (int i = 0; same && i < in->cand_columns; i++)
+        same = strcmp(in->cand_names[i], is->cand_names[i]) == 0;
+    for (int i = 0; same && i < in->n_ids; i++)
+        same = strcmp(in->ids[i].name, is->ids[i].name) == 0;
+    for (int i = 0; same && rows_read && i < in->n_tables; i++)
+        same = in->tables[i].rows == is->tables[i].rows;
+    return same ? STATUS_OK
+                : fail(STATUS_FAILED_PRECONDITION,
+                       "the model was not trained on %s: other columns, categories or tasks",
+                       r->cells.path);
+}
+
 static enum status read_table(struct reading *r, int quiet) {
     struct moe_table *t = r->t;
     TRY(find_cells(r));
+    TRY(check_expected(r, false));
     size_t columns = (size_t)t->n_columns + 1;
     r->numbers = HEAP_ARRAY(float, t->inputs.cand_columns + 1);
     r->ids = HEAP_ARRAY(uint32_t, t->inputs.cand_slots + 1);
@@ -386,6 +408,7 @@ static enum status read_table(struct reading *r, int quiet) {
                     r->report->bad_rows ? "; the first bad one: " : "", r->report->first_bad);
     moe_table_finish_ids(t, r->x);
     r->x->inputs = t->inputs;
+    TRY(check_expected(r, true));
     if (!t->learnt)
         TRY(check_classes(r));
     moe_table_finish_trees(t, r->x, quiet);

@@ -64,3 +64,12 @@ json "$out" 'r["judged_rows"] == 1500 and by(r["forms"], "form")["fp32"]["auc_lo
 sed 's/category: \[c\]/ignore: [c]/; s/ignore: \[c\]/columns: [{name: c, kind: ignore}]/' "$tmp/table.yaml" >"$tmp/other.yaml"
 want 1 "$moerank" quantize --config "$tmp/other.yaml" --table "$tmp/rows.csv" --model "$tmp/t.st" --quiet
 grep -q "was not trained on" "$err" || complain "a table of other columns is not refused"
+
+# before any trees are fitted: nothing but the file is read
+sed 's/category: \[c\]}/category: [c], trees: [{of: [y]}]}/' "$tmp/table.yaml" >"$tmp/trees.yaml"
+want 1 "$moerank" quantize --config "$tmp/trees.yaml" --table "$tmp/rows.csv" --model "$tmp/t.st"
+grep -q "was not trained on" "$err" || complain "a table with trees is not refused"
+grep -q "trees" "$err" && complain "trees were fitted for a model that has none"
+sed 's/,p,/,x,/' "$tmp/rows.csv" | awk 'NR % 2 { sub(/,x,/, ",p,") } { print }' >"$tmp/three.csv"
+want 1 "$moerank" quantize --config "$tmp/table.yaml" --table "$tmp/three.csv" --model "$tmp/t.st" --quiet
+grep -q "was not trained on" "$err" || complain "a table of other categories is not refused"
