@@ -110,7 +110,7 @@ static const struct conf_item state_items[] = {
               "later. 0: never."),
     CONF_BYTES(struct rk_state_conf, store.budget_bytes, "budget", "0", 0, 1ull << 50,
                "Memory store: beyond so many bytes, what was not used for longest is forgotten. "
-               "0: no limit."),
+               "0: no limit. Empty tables take 140 KiB, which no budget lowers."),
     CONF_ENUM(struct rk_state_conf, store.on_unavailable, "on_unavailable", "fail",
               FEAT_UNAVAILABLE_CHOICES,
               "Redis is away: Rank fails, or ranks with all that is remembered missing."),
