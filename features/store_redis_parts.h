@@ -108,6 +108,7 @@ struct feat_redis_reader {
     int n_changed;                                      /* more than fit: too many to know */
     const struct feat_redis_kept **sums;                /* [n_sums] used in this section */
     int n_sums, cap_sums;
+    uint64_t n_near, n_asked;  /* records of this section */
     bool has_applied, told;    /* told: somebody has it, it must not change any more */
     uint64_t epoch;            /* of the client, when `applied` was asked for */
     uint64_t trusted;          /* the epoch at which all markers were as far as `applied` */

@@ -28,6 +28,7 @@
 #include "base/clock.h"
 #include "base/hash.h"
 #include "base/heap.h"
+#include "base/metric.h"
 #include "features/shares.h"
 #include "features/state_parts.h"
 
@@ -90,6 +91,7 @@ struct feat_redis_reader *feat_redis_reader_take(struct feat_store *s) {
     r->has_applied = r->told = false;
     r->failed = STATUS_OK;
     r->n = r->n_sums = 0;
+    r->n_near = r->n_asked = 0;
     memset(r->index, 0, r->index_cap * sizeof *r->index);
     arena_reset(&r->arena);
     return r;
@@ -171,6 +173,10 @@ enum status feat_redis_read_end(struct feat_store *s) {
     struct feat_redis_reader *r = mine;
     assert(r != NULL);
     mine = NULL;
+    if (r->n_near > 0)
+        metric_add(METRIC_STATE_NEAR, r->n_near);
+    if (r->n_asked > 0)
+        metric_add(METRIC_STATE_ASKED, r->n_asked);
     enum status status =
         r->failed == STATUS_OK ? STATUS_OK : fail(r->failed, "state: %s", r->failure);
     feat_redis_reader_give(s, r);
@@ -369,6 +375,7 @@ static void take_near(struct feat_redis_reader *r, int *lack, int *n) {
             found.seen = seen;
         }
         r->found[lack[i]] = found;
+        r->n_near++;
     }
     *n = left;
 }
@@ -396,6 +403,7 @@ static enum status fetch(struct feat_store *s, struct feat_redis_reader *r, int 
         asked = add_applied(s, r); /* one server does one thing after another */
     }
     feat_redis_add_loads(s, r->redis, names, n_far, command, at);
+    r->n_asked += (uint64_t)n_far;
     TRY(run(r));
     hear(s, r);
     if (asked >= 0)
@@ -517,6 +525,7 @@ bool feat_redis_sum_find(struct feat_store *s, uint64_t whole, struct slice *out
                 heap_grow(r->sums, (size_t)r->cap_sums * sizeof(const struct feat_redis_kept *));
         }
         r->sums[r->n_sums++] = k;
+        r->n_near++;
     }
     *out = r->found[at - 1].bytes;
     return true;

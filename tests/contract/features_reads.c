@@ -8,6 +8,7 @@
 #include <sched.h>
 #include <stdatomic.h>
 #include "base/heap.h"
+#include "base/metric.h"
 #include "features/past.h"
 #include "tests/contract/features_expect.h"
 #include "tests/contract/features_same.h"
@@ -285,8 +286,11 @@ static void test_who_waited_sees(void) {
     CU_ASSERT_EQUAL(offset_of(s, first->source.partition), first->source.offset);
     CU_ASSERT_TRUE(waits > 0);
     waits = 0;
+    uint64_t near = metric_value(METRIC_STATE_NEAR), asked = metric_value(METRIC_STATE_ASKED);
     CU_ASSERT_EQUAL(offset_of(s, first->source.partition), first->source.offset);
     CU_ASSERT_EQUAL(waits, 0); /* all is near */
+    CU_ASSERT_EQUAL(metric_value(METRIC_STATE_NEAR), near + 1);
+    CU_ASSERT_EQUAL(metric_value(METRIC_STATE_ASKED), asked);
     feat_state_tell_waits(NULL, NULL);
     struct holder h = {.s = s, .until = last->source};
     pthread_create(&thread, NULL, hold_reader, &h);
