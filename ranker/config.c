@@ -74,7 +74,7 @@ static const struct conf_item grpc_items[] = {
                 "The port is written here once calls are answered."),
     CONF_INT(struct rk_grpc_conf, workers, "workers", "0", 0, 256, "threads",
              "Threads that rank; 0: one per core."),
-    CONF_INT(struct rk_grpc_conf, split_min, "split_min", "1000", 0, RPC_ITEMS_MAX, "items",
+    CONF_INT(struct rk_grpc_conf, split_min, "split_min", "200", 0, RPC_ITEMS_MAX, "items",
              "Slates from so many items on are split over idle workers; 0: none is."),
     CONF_INT(struct rk_grpc_conf, queue_max, "queue_max", "256", 1, 1000000, "calls",
              "Calls waiting for a worker; beyond, they are refused with RESOURCE_EXHAUSTED."),

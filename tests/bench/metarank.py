@@ -37,6 +37,7 @@ SIZES = (10, 50, 100, 200, 300, 500)
 RANK_MS = {10: (0.6, 0.9), 50: (1.4, 2.7), 100: (2.6, 4.0), 200: (4.8, 6.8), 300: (7.3, 9.4), 500: (13.9, 17.0)}
 REDIS_MS = {10: (1.2, 4.4), 50: (2.7, 5.3), 100: (5.0, 9.3), 200: (10.3, 15.9), 300: (16.1, 24.0), 500: (28.7, 39.3)}
 QUICK = ("grpc.spin=100us", "grpc.split_min=29")
+LOOKS = "200us"
 METARANK = {"import": 2269, "import RSS": 10400, "user": 1884, "item": 4562, "ndcg": 0.522}
 
 
@@ -205,9 +206,11 @@ def quantized(settings, train, model, precision):
     return out
 
 
-def own_client(server, path, method="Rank"):
-    """The requests of a file through moerank's own client, on gRPC's C core: (p50, p99) in ms."""
-    done, _, _, _ = run(["bench", "rank", "--target", server.address, "--requests", path, "--method", method])
+def own_client(server, path, method="Rank", spin="0s"):
+    """The requests of a file through moerank's own client, on gRPC's C core: (p50, p99) in ms. `spin`: how long it
+    looks for an answer before it sleeps."""
+    done, _, _, _ = run(["bench", "rank", "--target", server.address, "--requests", path, "--method", method, "--spin",
+                         spin])
     return done["p50_us"] / 1e3, done["p99_us"] / 1e3
 
 
@@ -219,9 +222,10 @@ def write_requests(path, bodies):
 
 
 def measure_rank(settings, events, train, model, folder, count, runs, precision, rows):
-    """One connection, one call at a time, features made for each, with two clients in turns; and the same
-    of an empty call, which is what a client, gRPC and the kernel cost by themselves. `quick` is a service
-    as one would set it up for latency, `plain` one without such settings."""
+    """One connection, one call at a time, features made for each, with clients in turns; and the same of an
+    empty call, which is what a client, gRPC and the kernel cost by themselves. `quick` is a service as one
+    would set it up for latency, and a client that looks for its answer; `asleep` the same service and a client
+    that sleeps until its answer comes; `plain` a service without such settings, and that client."""
     pb, health, _ = moerank.messages()
     state = os.path.join(folder, "state.snap")
     if os.path.exists(state):
@@ -237,14 +241,15 @@ def measure_rank(settings, events, train, model, folder, count, runs, precision,
         for _ in range(runs):
             for n in (0, *SIZES):
                 method = "Rank" if n else check
-                seen.setdefault((n, "quick"), []).append(own_client(quick, paths[n], method))
+                seen.setdefault((n, "quick"), []).append(own_client(quick, paths[n], method, LOOKS))
+                seen.setdefault((n, "asleep"), []).append(own_client(quick, paths[n], method))
                 seen.setdefault((n, "plain"), []).append(own_client(plain, paths[n], method))
                 call = quick.channel.unary_unary("/moerank.v1.Ranking/Rank" if n else check)
                 times = time_calls(call, bodies[n])
                 seen.setdefault((n, "Python"), []).append((percentile(times, 0.5), percentile(times, 0.99)))
         with open(f"/proc/{quick.child.process.pid}/status", encoding="ascii") as f:
             rss = next(int(t.split()[1]) for t in f if t.startswith("VmHWM"))
-    clients = {"quick": "", "plain": ", settings as they come", "Python": ", Python client"}
+    clients = {"quick": "", "asleep": ", a client that sleeps", "plain": ", settings as they come", "Python": ", Python client"}
     for who, words in clients.items():
         for n in (0, *SIZES):
             for i, q in enumerate((50, 99)):
