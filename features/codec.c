@@ -158,7 +158,7 @@ static uint64_t passed(struct cursor *c, int n, uint64_t v) {
 
 /* ---- keys ---- */
 
-/* The bits in which two plain forms differ. First byte 1xxxxxxx: 47 bits in 6 bytes, which is what
+/* The bits in which two plain forms differ. First byte 1xxxxxxx: 63 bits in 8 bytes, which is what
  * two hashes take (keys.h). Else after the 0 as many ones as bytes follow, at most five, and
  * another 0: 6 bits and 7 more a byte. 01111110: the bits at both ends: a byte says how many bytes
  * of the upper (high half) and of the lower end follow. 01111111: 64 bits follow. */
@@ -167,7 +167,7 @@ enum {
     KEY_ENDS = 0x7E,
     KEY_WHOLE = 0x7F,
     KEY_HASHES = 0x80,
-    KEY_HASH_BITS = 47,
+    KEY_HASH_BITS = 63,
     KEY_ENDS_MAX = 6
 };
 
@@ -189,15 +189,18 @@ static int ends_of(uint64_t v, int *upper, int *lower) {
 
 void feat_put_key(struct buf *b, uint64_t last, uint64_t key) {
     uint64_t v = feat_key_plain(last) ^ feat_key_plain(key);
-    int n = 0, upper, lower;
+    int n = 0, upper, lower, ends;
     while (n < KEY_STEPS_MAX && v >> (6 + 7 * n) != 0)
         n++;
     if (v >> (6 + 7 * n) == 0) {
         uint64_t ones = ((1ull << n) - 1) << (7 - n);
         put_bytes(b, ones << (8 * n) | v, n + 1);
-    } else if (v >> KEY_HASH_BITS == 0) {
-        put_bytes(b, 1ull << KEY_HASH_BITS | v, 6);
-    } else if (ends_of(v, &upper, &lower) <= KEY_ENDS_MAX) {
+        return;
+    }
+    ends = ends_of(v, &upper, &lower);
+    if (v >> KEY_HASH_BITS == 0 && ends >= KEY_ENDS_MAX) {
+        put_bytes(b, 1ull << KEY_HASH_BITS | v, 8);
+    } else if (ends <= KEY_ENDS_MAX) {
         buf_add_byte(b, KEY_ENDS);
         buf_add_byte(b, (uint8_t)(upper << 4 | lower));
         put_bytes(b, first_bytes(v, upper), upper);
@@ -224,7 +227,7 @@ uint64_t feat_get_key_rest(struct cursor *c) {
     const uint8_t *p = look(c, copy);
     const uint64_t first = p[0], eight = eight_at(p + 1);
     if (first >= KEY_HASHES)
-        return passed(c, 6, (first & 0x7F) << 40 | first_bytes(eight, 5));
+        return passed(c, 8, (first & 0x7F) << 56 | first_bytes(eight, 7));
     if (first >= KEY_ENDS)
         return first == KEY_WHOLE ? passed(c, 9, eight) : get_ends(c, p);
     const int n = __builtin_clz(~((uint32_t)first << 25));

@@ -44,8 +44,8 @@ void feat_put_number(struct buf *b, double v);
 double feat_get_number(struct cursor *c);
 
 /* One of a list of keys, `last` being the one before it, 0 at first: 1 to 6 bytes where their plain
- * forms differ in the low bits only, as those of packed names with one prefix do; 6 for two hashes
- * of items or values; 3 to 6 for a short packed name after nothing; 9 else. */
+ * forms differ in the low bits only, as those of packed names with one prefix do; 8 for two
+ * hashes; 3 to 7 for a short packed name after nothing; 9 else. */
 void feat_put_key(struct buf *b, uint64_t last, uint64_t key);
 uint64_t feat_get_key(struct cursor *c, uint64_t last);
 /* The difference of the plain forms alone, for who reads many; the usual cases in line. */
@@ -58,8 +58,8 @@ static inline uint64_t feat_get_key_step(struct cursor *c) {
     memcpy(&eight, c->p + 1, sizeof eight);
     eight = __builtin_bswap64(eight);
     if (first >= 0x80) {
-        c->p += 6;
-        return (uint64_t)(first & 0x7F) << 40 | eight >> 24;
+        c->p += 8;
+        return (uint64_t)(first & 0x7F) << 56 | eight >> 8;
     }
     const int n = __builtin_clz(~(first << 25)); /* bytes that follow, at most 5 */
     c->p += n + 1;

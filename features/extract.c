@@ -132,8 +132,8 @@ static void open_read(struct feat_state *s, struct arena *a, const struct feat_r
                             .n_rows = request->n_items,
                             .state = s,
                             .tenant_hash = tenant,
-                            .user_key = feat_person_key(tenant, request->user),
-                            .session_key = feat_person_key(tenant, request->session)};
+                            .user_key = feat_entity_key(tenant, request->user),
+                            .session_key = feat_entity_key(tenant, request->session)};
     r->scratch = ARENA_ARRAY(a, void *, s->plan->n_features);
     r->item_keys = item_keys(a, tenant, request);
     if (s->ops->read != NULL)

@@ -110,7 +110,7 @@ static void count_seen(const struct join_work *j, const struct ev_event *ranking
                              .shown = s->shown_all + from,
                              .n = to - from + 1,
                              .join = j->join,
-                             .user_key = feat_person_key(j->tenant_hash, ranking->user),
+                             .user_key = feat_entity_key(j->tenant_hash, ranking->user),
                              .item_keys = s->shown_keys},
         j->tenant_hash);
 }
@@ -122,7 +122,7 @@ static void count_answer(const struct join_work *j, const struct ev_event *e, ui
                       (struct feat_update){.event = e,
                                            .n = 1,
                                            .join = j->join,
-                                           .user_key = feat_person_key(j->tenant_hash, e->user),
+                                           .user_key = feat_entity_key(j->tenant_hash, e->user),
                                            .item_keys = &item_key},
                       j->tenant_hash);
 }

@@ -51,12 +51,11 @@ static bool pack(struct slice name, uint64_t *out) {
     return number >> room == 0;
 }
 
-/* Of a hash as many bits as `mask` has. */
-static uint64_t plain_of(struct slice text, uint64_t tenant_hash, uint64_t mask) {
+static uint64_t plain_of(struct slice text, uint64_t tenant_hash) {
     uint64_t plain;
     if (pack(text, &plain))
         return plain ^ tenant_hash;
-    plain = (hash_bytes(text, 0) ^ tenant_hash) & mask;
+    plain = (hash_bytes(text, 0) ^ tenant_hash) & ~FEAT_KEY_PACKED;
     return plain == 0 ? 1 : plain;
 }
 
@@ -64,22 +63,14 @@ uint64_t feat_tenant_hash(struct slice tenant) {
     return tenant.n == 0 ? 0 : hash_bytes(tenant, TENANT_SEED) & ~FEAT_KEY_PACKED;
 }
 
-uint64_t feat_text_key(struct slice text) {
-    return feat_key_spread(plain_of(text, 0, FEAT_KEY_LISTED));
-}
+uint64_t feat_text_key(struct slice text) { return feat_key_spread(plain_of(text, 0)); }
 
 uint64_t feat_entity_key(uint64_t tenant_hash, struct slice id) {
-    return id.n == 0 ? 0 : feat_key_spread(plain_of(id, tenant_hash, FEAT_KEY_LISTED));
-}
-
-uint64_t feat_person_key(uint64_t tenant_hash, struct slice id) {
-    return id.n == 0 ? 0 : feat_key_spread(plain_of(id, tenant_hash, ~FEAT_KEY_PACKED));
+    return id.n == 0 ? 0 : feat_key_spread(plain_of(id, tenant_hash));
 }
 
 uint64_t feat_entity_text_key(uint64_t tenant_hash, uint64_t key) {
     uint64_t plain = feat_key_plain(key) ^ tenant_hash;
-    if (!(plain & FEAT_KEY_PACKED))
-        plain &= FEAT_KEY_LISTED;
     return feat_key_spread(plain == 0 ? 1 : plain);
 }
 
@@ -90,7 +81,7 @@ uint64_t feat_item_key(struct slice tenant, struct slice item) {
 }
 
 uint64_t feat_user_key(struct slice tenant, struct slice user) {
-    return feat_person_key(feat_tenant_hash(tenant), user);
+    return feat_entity_key(feat_tenant_hash(tenant), user);
 }
 
 /* The shortest text that reads back equal, as a person would write it. */

@@ -1,8 +1,7 @@
 /* keys.h: from names to 64-bit keys, the one place that makes them. A short and regular name, some
  * letters and a number as i1234 or user_77, *is* its key's plain form, packed: two such names never
- * share a key. All others have a hash, told apart by the top bit: 63 bits of users and sessions, of
- * whom no two may ever be taken for each other, 47 of items and values, which stand in lists and by
- * themselves take six bytes there. An entity's plain form is XORed with its tenant's hash (0 for no
+ * share a key. All others have a hash of 63 bits, told apart by the top bit: of a hundred million
+ * such names two share a key with a chance of 0.05 %. An entity's plain form is XORed with its tenant's hash (0 for no
  * tenant), which leaves that bit alone. A value's key is the key of its text; the number 1995 and
  * the text "1995" are equal.
  *
@@ -12,8 +11,7 @@
 #pragma once
 #include "features/plan.h"
 
-#define FEAT_KEY_PACKED (1ull << 63)       /* of plain forms: the name itself, no hash */
-#define FEAT_KEY_LISTED ((1ull << 47) - 1) /* bits of a hash that keys of items and values have */
+#define FEAT_KEY_PACKED (1ull << 63) /* of plain forms: the name itself, no hash */
 
 /* A multiplication between two shifts by half, each of them its own inverse. */
 static inline uint64_t feat_key_spread(uint64_t plain) {
@@ -26,11 +24,9 @@ static inline uint64_t feat_key_plain(uint64_t key) {
 }
 
 uint64_t feat_tenant_hash(struct slice tenant);                  /* 0: no tenant */
-uint64_t feat_entity_key(uint64_t tenant_hash, struct slice id); /* of an item; 0: no id */
-uint64_t feat_person_key(uint64_t tenant_hash,
-                         struct slice id);      /* of a user or session; 0: no id */
-uint64_t feat_global_key(uint64_t tenant_hash); /* never 0 */
-uint64_t feat_text_key(struct slice text);      /* never 0 */
+uint64_t feat_entity_key(uint64_t tenant_hash, struct slice id); /* 0: no id */
+uint64_t feat_global_key(uint64_t tenant_hash);                  /* never 0 */
+uint64_t feat_text_key(struct slice text);                       /* never 0 */
 uint64_t feat_number_key(double v);
 /* Of an entity's key: the key of its id as a text, for vocabularies. */
 uint64_t feat_entity_text_key(uint64_t tenant_hash, uint64_t key);

@@ -91,7 +91,7 @@ static void add_happening(struct feat_places_work *w, const struct feat_place *p
         if (pl->parts[k].kind == FEAT_PART_USER)
             feat_choices_add(c, u->user_key, 1);
         else if (pl->parts[k].kind == FEAT_PART_SESSION)
-            feat_choices_add(c, feat_person_key(tenant_hash, u->event->session), 1);
+            feat_choices_add(c, feat_entity_key(tenant_hash, u->event->session), 1);
         else if (pl->parts[k].kind == FEAT_PART_ITEM)
             feat_choices_add(c, feat_update_item(u, i), 1);
         else

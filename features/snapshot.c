@@ -1,7 +1,9 @@
 /* snapshot.c: state and offsets in one file, so that neither can be newer than the other.
  *
- *     "MOEFEAT1" | fingerprint u64 | n partitions | n x (partition, offset, clock)
+ *     "MOEFEAT1" | fingerprint u64 | log | n partitions | n x (partition, offset, clock)
  *     | per scope: n records | n x (length, bytes) | XXH3-64 of all before
+ *
+ * log: whose offsets these are, its name's length + 1 and the name; 0: nobody said.
  *
  * The checksum is looked at first, so any damage is DATA_LOSS; records are checked one by one all
  * the same, since a sum is no proof against a hostile file. Saving copies the state under the read
@@ -20,6 +22,8 @@ static void write_body(struct feat_state *s, struct buf *out) {
     buf_add(out, magic, MAGIC_BYTES);
     buf_add_u64(out, s->plan->fingerprint);
     pthread_rwlock_rdlock(&s->lock);
+    buf_add_varint(out, s->log == NULL ? 0 : strlen(s->log) + 1);
+    buf_add_str(out, s->log == NULL ? "" : s->log);
     buf_add_varint(out, (uint64_t)s->n_applied);
     for (int i = 0; i < s->n_applied; i++) {
         buf_add_varint(out, zigzag(s->applied[i].partition));
@@ -112,7 +116,18 @@ static enum status read_records(struct feat_state *s, const char *path, struct c
     return c->bad || c->p != c->end ? damaged(path, "records are missing or too many") : STATUS_OK;
 }
 
+static enum status read_log(struct feat_state *s, const char *path, struct cursor *c) {
+    uint64_t n = cursor_varint(c);
+    struct slice name = n > 0 ? cursor_bytes(c, (size_t)(n - 1)) : (struct slice){NULL, 0};
+    if (!c->bad && n > 0) {
+        s->log = HEAP_ARRAY(char, name.n + 1);
+        memcpy(s->log, name.p, name.n); /* of a topic or empty: without NUL, else it is cut there */
+    }
+    return c->bad ? damaged(path, "it ends within the log's name") : STATUS_OK;
+}
+
 static enum status read_body(struct feat_state *s, const char *path, struct cursor *c) {
+    TRY(read_log(s, path, c));
     TRY(read_applied(s, path, c));
     return read_records(s, path, c);
 }

@@ -90,6 +90,7 @@ void feat_state_free(struct feat_state *s) {
     }
     feat_movers_deinit(s);
     heap_free(s->applied);
+    heap_free(s->log);
     heap_free(s->published);
     heap_free(s->shown_keys);
     heap_free(s->next);
@@ -144,7 +145,7 @@ void feat_state_spread(struct feat_state *s, struct feat_update u, uint64_t tena
     else
         edit_scope(s, u, FEAT_SCOPE_ITEM, u.item_keys[0]);
     edit_scope(s, u, FEAT_SCOPE_USER, u.user_key);
-    edit_scope(s, u, FEAT_SCOPE_SESSION, feat_person_key(tenant, u.event->session));
+    edit_scope(s, u, FEAT_SCOPE_SESSION, feat_entity_key(tenant, u.event->session));
     edit_scope(s, u, FEAT_SCOPE_GLOBAL, feat_global_key(tenant));
     feat_places_event(s, &u);
 }
@@ -153,7 +154,7 @@ void feat_state_apply_event(struct feat_state *s, const struct ev_event *e) {
     uint64_t tenant = feat_tenant_hash(e->tenant), item_key = feat_entity_key(tenant, e->item);
     s->source = e->source;
     struct feat_update u = {
-        .event = e, .n = 1, .user_key = feat_person_key(tenant, e->user), .item_keys = &item_key};
+        .event = e, .n = 1, .user_key = feat_entity_key(tenant, e->user), .item_keys = &item_key};
     if (e->kind == EV_ITEM) {
         feat_places_before(s, item_key);
         edit_scope(s, u, FEAT_SCOPE_ITEM, item_key);
@@ -278,6 +279,28 @@ enum status feat_state_resume(struct feat_state *s, const struct feat_applied **
     *out = s->applied;
     *n = s->n_applied;
     return STATUS_OK;
+}
+
+static const char *log_title(const char *log) { return *log ? log : "a file"; }
+
+enum status feat_state_claim_log(struct feat_state *s, const char *log) {
+    if (feat_state_is_shared(s)) {
+        struct slice is;
+        arena_reset(&s->positions);
+        TRY(s->ops->claim(s->store, &s->positions, slice_of(log), &is));
+        heap_free(s->log);
+        s->log = heap_strdup(arena_strdup(&s->positions, is));
+    } else if (s->log == NULL || s->n_applied == 0) {
+        heap_free(s->log);
+        s->log = heap_strdup(log);
+    }
+    if (strcmp(s->log, log) == 0)
+        return STATUS_OK;
+    return fail(STATUS_FAILED_PRECONDITION,
+                "the state holds offsets of %s, by which the first events of %s would be taken for "
+                "repeats; start with another state (state.snapshot, state.redis_prefix) and read "
+                "%s from its beginning; `moerank send` puts a file's events into a topic",
+                log_title(s->log), log_title(log), *log ? "the topic" : "the file");
 }
 
 void feat_state_limit(struct feat_state *s, int64_t budget_bytes, int64_t ttl_us) {

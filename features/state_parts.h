@@ -54,6 +54,7 @@ struct feat_state {
     pthread_rwlock_t lock;
     struct feat_applied *applied; /* [n_applied] sorted by partition */
     int n_applied, cap_applied;
+    char *log; /* whose offsets they are, a topic's name or FEAT_LOG_FILE; NULL: nobody said */
 
     /* A copy of the offsets for feat_state_wait; never taken together with `lock`. */
     pthread_mutex_t wait_lock;

@@ -316,6 +316,8 @@ enum status feat_state_copy(struct feat_state *s, struct feat_state **out) {
         feat_state_free(into);
         return status;
     }
+    if (s->log != NULL)
+        into->log = heap_strdup(s->log);
     feat_state_publish(into);
     *out = into;
     return STATUS_OK;

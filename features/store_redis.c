@@ -270,13 +270,10 @@ static enum status check_conf(const struct feat_store_conf *c) {
     return STATUS_OK;
 }
 
-enum status feat_redis_sign(struct feat_store *s, struct arena *a) {
-    char name[FEAT_REDIS_KEY_BYTES], text[96];
-    struct slice key = feat_redis_named_key(s, "", "meta", name);
+/* The key's text, which is `want` if there was none. */
+static enum status set_once(struct feat_store *s, struct arena *a, struct slice key,
+                            struct slice want, struct slice *is) {
     int slot = feat_redis_slot(key);
-    struct slice want = {text, 0};
-    want.n = (size_t)snprintf(text, sizeof text, "moerank features 2 plan %016llx buckets %d",
-                              (unsigned long long)s->plan->fingerprint, s->n_buckets);
     for (int i = 0; i < 2; i++) { /* a first write may not go through */
         feat_redis_begin(s->redis, a);
         feat_redis_command(s->redis, slot, FEAT_REDIS_WRITE, 4);
@@ -289,17 +286,34 @@ enum status feat_redis_sign(struct feat_store *s, struct arena *a) {
         feat_redis_word(s->redis, key);
         TRY(feat_redis_run(s->redis));
         const struct feat_redis_reply *reply = feat_redis_reply(s->redis, get);
-        if (reply->type == FEAT_REDIS_TEXT && slice_equal(reply->text, want))
-            return STATUS_OK;
-        if (reply->type == FEAT_REDIS_TEXT)
-            return fail(STATUS_FAILED_PRECONDITION,
-                        "Redis has '%.*s' under '%s', but this is '%s'; give another prefix "
-                        "(state.redis_prefix) and replay the log, or delete the old keys",
-                        SLICE_ARG(reply->text), s->conf.prefix, text);
         if (reply->type == FEAT_REDIS_ERROR)
             return feat_redis_fail(s->redis, reply);
+        if (reply->type == FEAT_REDIS_TEXT) {
+            *is = reply->text;
+            return STATUS_OK;
+        }
     }
     return fail(STATUS_UNAVAILABLE, "Redis: the first write did not go through");
+}
+
+enum status feat_redis_sign(struct feat_store *s, struct arena *a) {
+    char name[FEAT_REDIS_KEY_BYTES], text[96];
+    struct slice is, want = {text, 0};
+    want.n = (size_t)snprintf(text, sizeof text, "moerank features 2 plan %016llx buckets %d",
+                              (unsigned long long)s->plan->fingerprint, s->n_buckets);
+    TRY(set_once(s, a, feat_redis_named_key(s, "", "meta", name), want, &is));
+    if (slice_equal(is, want))
+        return STATUS_OK;
+    return fail(STATUS_FAILED_PRECONDITION,
+                "Redis has '%.*s' under '%s', but this is '%s'; give another prefix "
+                "(state.redis_prefix) and replay the log, or delete the old keys",
+                SLICE_ARG(is), s->conf.prefix, text);
+}
+
+static enum status redis_claim(struct feat_store *s, struct arena *a, struct slice log,
+                               struct slice *is) {
+    char name[FEAT_REDIS_KEY_BYTES];
+    return set_once(s, a, feat_redis_named_key(s, "", "log", name), log, is);
 }
 
 static void redis_close(struct feat_store *s) {
@@ -355,6 +369,7 @@ const struct feat_store_ops feat_store_redis = {
     .put = feat_redis_put,
     .drop = feat_redis_drop,
     .positions = feat_redis_positions,
+    .claim = redis_claim,
     .begin = feat_redis_batch_begin,
     .admit = feat_redis_admit,
     .want = feat_redis_want,

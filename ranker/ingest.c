@@ -79,6 +79,7 @@ static enum status ask_state(void *context, const struct feat_applied **out, int
 static enum status open_consumer(struct rk_ingest *g) {
     const struct feat_applied *applied = NULL;
     int n = 0;
+    TRY(fail_in(feat_state_claim_log(g->state, g->conf->kafka.topic), "state"));
     TRY(feat_state_resume(g->state, &applied, &n));
     TRY(rk_consumer_open(&g->conf->kafka, applied, n, &g->consumer));
     if (feat_state_is_shared(g->state))

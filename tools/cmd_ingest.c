@@ -118,6 +118,7 @@ static enum status on_bad(void *context, const char *reason, const struct rk_mes
 static enum status read_file(struct ingest *g, const char *path, int quiet) {
     struct stream_source source = {.path = path};
     struct stream_handler handler = {.context = g, .events = on_events, .bad = on_bad};
+    TRY(fail_in(feat_state_claim_log(g->state, FEAT_LOG_FILE), "state"));
     TRY(stream_read(&source, "ingest", quiet, &handler));
     say_late(g);
     const char *snapshot = g->config->state.snapshot;

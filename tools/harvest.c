@@ -158,6 +158,7 @@ enum status harvest_read(struct harvest *h, const char *path, int quiet) {
     struct stream_handler handler = {h, on_event, on_bad};
     struct stream_source source = {path, path ? NULL : &h->config->kafka};
     int64_t start_us = clock_mono_us();
+    TRY(feat_state_claim_log(h->state, path ? FEAT_LOG_FILE : h->config->kafka.topic));
     if (!path && h->dead_letters)
         TRY(rk_producer_open(&h->config->kafka, &h->dead));
     TRY(stream_read(&source, "apply", quiet, &handler));

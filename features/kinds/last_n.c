@@ -8,7 +8,7 @@
  * Cell: n varint, then newest first: item key | time | value, the first two relative to the entry
  * before. The first time says in which unit all are, the coarsest in which all are whole; later
  * ones are steps (codec.h). That is 3 to 6 bytes an entry without value where names are packed
- * (keys.h), 8 to 10 where they are hashed. As ids of the items it is the classic "watched before"
+ * (keys.h), 10 to 12 where they are hashed. As ids of the items it is the classic "watched before"
  * input of YouTube's ranking network (Covington et al. 2016); match.c crosses it with a candidate.
  */
 #include "features/kinds/last_n.h"

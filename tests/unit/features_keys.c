@@ -67,8 +67,7 @@ static void test_lists_of_keys(void) {
         feat_put_key(&b, last, key);
         size_t want = bits <= 6    ? 1
                       : bits <= 41 ? (size_t)(bits + 7) / 7
-                      : bits <= 47 ? 6
-                      : bits <= 48 ? 8
+                      : bits <= 63 ? 8
                                    : 9;
         CU_ASSERT_EQUAL(b.n, want);
         struct cursor c = cursor_of(b.p, b.n);

@@ -86,6 +86,32 @@ static void test_there_and_back(void) {
     feat_plan_free(p);
 }
 
+/* Offsets are of one log: those of another would be taken for repeats of it. */
+static void test_whose_offsets(void) {
+    make_paths();
+    struct feat_plan *p = plan_of(plan_text);
+    struct feat_state *s = feat_state_new(p), *t = NULL, *events = filled(p);
+    CHECK_OK(feat_state_claim_log(s, "clicks"));
+    CHECK_OK(feat_state_claim_log(s, "views")); /* nothing is applied yet */
+    CHECK_OK(feat_state_skip(s, (struct ev_source){0, 5}));
+    CHECK_OK(feat_state_claim_log(s, "views"));
+    CHECK_FAILS(feat_state_claim_log(s, "clicks"), STATUS_FAILED_PRECONDITION, "views");
+    CHECK_OK(feat_state_save(s, path));
+    CHECK_OK(feat_state_load(p, path, &t));
+    CHECK_OK(feat_state_claim_log(t, "views"));
+    CHECK_FAILS(feat_state_claim_log(t, FEAT_LOG_FILE), STATUS_FAILED_PRECONDITION, "views");
+    feat_state_free(t);
+    CHECK_OK(feat_state_claim_log(events, FEAT_LOG_FILE)); /* nobody had said */
+    CHECK_OK(feat_state_save(events, path));
+    CHECK_OK(feat_state_load(p, path, &t));
+    CHECK_FAILS(feat_state_claim_log(t, "views"), STATUS_FAILED_PRECONDITION, "a file");
+    unlink(path);
+    feat_state_free(events);
+    feat_state_free(s);
+    feat_state_free(t);
+    feat_plan_free(p);
+}
+
 static void test_other_plan_and_no_file(void) {
     make_paths();
     struct feat_plan *p = plan_of(plan_text);
@@ -201,5 +227,6 @@ static void test_damage_with_a_right_checksum(void) {
     feat_plan_free(p);
 }
 
-SUITE("features_snapshot", TEST(test_there_and_back), TEST(test_other_plan_and_no_file),
-      TEST(test_any_damage_is_data_loss), TEST(test_damage_with_a_right_checksum))
+SUITE("features_snapshot", TEST(test_there_and_back), TEST(test_whose_offsets),
+      TEST(test_other_plan_and_no_file), TEST(test_any_damage_is_data_loss),
+      TEST(test_damage_with_a_right_checksum))
