@@ -1,9 +1,9 @@
 /* keys.h: from names to 64-bit keys, the one place that makes them. A short and regular name, some
  * letters and a number as i1234 or user_77, *is* its key's plain form, packed: two such names never
  * share a key. All others have a hash of 63 bits, told apart by the top bit: of a hundred million
- * such names two share a key with a chance of 0.05 %. An entity's plain form is XORed with its tenant's hash (0 for no
- * tenant), which leaves that bit alone. A value's key is the key of its text; the number 1995 and
- * the text "1995" are equal.
+ * such names two share a key with a chance of 0.05 %. An entity's plain form is XORed with its
+ * tenant's hash (0 for no tenant), which leaves that bit alone. A value's key is the key of its
+ * text; the number 1995 and the text "1995" are equal.
  *
  * The key itself is the plain form spread over all bits, one to one: tables may take buckets from
  * any of them. Where keys are listed (last_n), plain forms are what differs by little.

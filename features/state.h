@@ -93,9 +93,9 @@ bool feat_state_is_shared(const struct feat_state *s);
 enum status feat_state_apply(struct feat_state *s, const struct ev_event *events, int n,
                              enum feat_verdict *verdicts);
 /* Says whose offsets events bear from now on: a topic's name, or FEAT_LOG_FILE. Before the first
- * event; of a shared store, also by other processes. FAILED_PRECONDITION: the state holds offsets of
- * another log, by which this one's first events would be taken for repeats. UNAVAILABLE: a shared
- * store is away. A state of which nobody said takes any. Only the writer. */
+ * event; of a shared store, also by other processes. FAILED_PRECONDITION: the state holds offsets
+ * of another log, by which this one's first events would be taken for repeats. UNAVAILABLE: a
+ * shared store is away. A state of which nobody said takes any. Only the writer. */
 #define FEAT_LOG_FILE ""
 enum status feat_state_claim_log(struct feat_state *s, const char *log);
 /* What apply would say of each; changes nothing. Only the writer. */

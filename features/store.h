@@ -61,8 +61,7 @@ struct feat_store_ops {
     enum status (*positions)(struct feat_store *s, struct arena *a, const struct feat_applied **out,
                              int *n);
     /* Notes whose offsets they are, where nobody has; *is: what is noted now, arena memory. */
-    enum status (*claim)(struct feat_store *s, struct arena *a, struct slice log,
-                         struct slice *is);
+    enum status (*claim)(struct feat_store *s, struct arena *a, struct slice log, struct slice *is);
     /* One micro-batch, which reaches `to` [n]. admit: may `source` change this record? Until the
      * first load it only notes the record as wanted, and says no. Then load, changes, commit, and
      * again while *done is false: somebody else was faster with some records, and those are to be
