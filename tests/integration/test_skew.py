@@ -96,7 +96,7 @@ class SkewTest(unittest.TestCase):
 
         def load(k):
             rng = random.Random(k)
-            while sender.sending():
+            while sender.sending() or calls[k] <= 70:  # however slow the machine is
                 try:
                     server.rank(request_id=f"q{k}-{calls[k]}", user=f"u{rng.randrange(USERS)}", session="s1", items=rng.sample(ITEM_IDS, 60),
                                 now_us=START_US + rng.randrange(8 * 86400) * 10**6, no_cache=rng.random() < 0.9)

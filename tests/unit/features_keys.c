@@ -65,10 +65,7 @@ static void test_lists_of_keys(void) {
         uint64_t key = feat_key_spread(feat_key_plain(last) ^ v);
         buf_clear(&b);
         feat_put_key(&b, last, key);
-        size_t want = bits <= 6    ? 1
-                      : bits <= 41 ? (size_t)(bits + 7) / 7
-                      : bits <= 63 ? 8
-                                   : 9;
+        size_t want = bits <= 6 ? 1 : bits <= 41 ? (size_t)(bits + 7) / 7 : bits <= 63 ? 8 : 9;
         CU_ASSERT_EQUAL(b.n, want);
         struct cursor c = cursor_of(b.p, b.n);
         CU_ASSERT_EQUAL(feat_get_key(&c, last), key);
