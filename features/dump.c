@@ -9,8 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static const char *const scope_words[] = {"global", "user", "session", "item", "value", "ranking"};
-
 static void json_hex(struct json *j, struct slice bytes, struct buf *scratch) {
     static const char digits[] = "0123456789abcdef";
     buf_clear(scratch);
@@ -110,7 +108,7 @@ static void dump_record(struct dump *d, const struct feat_record *r) {
     json_begin(&j, d->out);
     json_object(&j);
     json_key(&j, "scope");
-    json_cstr(&j, scope_words[r->scope]);
+    json_cstr(&j, feat_scope_words[r->scope]);
     json_key(&j, "key");
     json_key64(&j, r->key);
     if (r->tenant.n > 0) {

@@ -112,11 +112,10 @@ static enum status read_place(struct feat_plan *p, const struct conf_strings *te
 
 enum status feat_claim_scope(struct feat_plan *p, struct feat *f, const struct conf_strings *text,
                              enum feat_scope *out) {
-    static const char *const words[] = {"global", "user", "session", "item", NULL};
     if (text->n == 0)
         return fail(STATUS_INVALID_ARGUMENT, "scope: names nothing");
-    for (int i = 0; text->n == 1 && words[i] != NULL; i++)
-        if (strcmp(text->v[0], words[i]) == 0) {
+    for (int i = 0; text->n == 1 && i < FEAT_SCOPE_VALUE; i++)
+        if (strcmp(text->v[0], feat_scope_words[i]) == 0) {
             *out = (enum feat_scope)i;
             f->side = feat_scope_side(*out);
             return STATUS_OK;

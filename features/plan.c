@@ -12,6 +12,10 @@
 #define STATE_FORMAT 5
 #define COLUMNS_MAX  (1 << 16)
 
+const char *const feat_scope_words[FEAT_SCOPES] = {
+    [FEAT_SCOPE_GLOBAL] = "global", [FEAT_SCOPE_USER] = "user",   [FEAT_SCOPE_SESSION] = "session",
+    [FEAT_SCOPE_ITEM] = "item",     [FEAT_SCOPE_VALUE] = "value", [FEAT_SCOPE_RANKING] = "ranking"};
+
 struct plan_conf {
     int64_t lateness_us, ahead_us;
 };

@@ -37,6 +37,7 @@ enum feat_scope {
     FEAT_SCOPE_RANKING,
     FEAT_SCOPES
 };
+extern const char *const feat_scope_words[FEAT_SCOPES]; /* in settings, dumps and reports */
 
 /* Which events a feature counts: "TYPE [where FIELD OP VALUE]". TYPE is an interaction type,
  * "impression" (each item of a shown ranking) or "any" (any interaction). OP: == != >= <= > <. */

@@ -22,9 +22,6 @@ static const char raise_script[] =
     "  end\n"
     "end\n";
 
-static const char *const scope_names[FEAT_SCOPES] = {"global", "user",  "session",
-                                                     "item",   "value", "ranking"};
-
 /* ---- values ---- */
 
 /* What an entity has seen: by the header it had, and now. */
@@ -304,7 +301,7 @@ static int add_publish(struct feat_store *s, bool look) {
         feat_redis_command(s->redis, feat_redis_slot(key), FEAT_REDIS_WRITE, 4);
         feat_redis_word(s->redis, SLICE_LIT("HINCRBY"));
         feat_redis_word(s->redis, key);
-        feat_redis_word(s->redis, slice_of(scope_names[scope]));
+        feat_redis_word(s->redis, slice_of(feat_scope_words[scope]));
         feat_redis_number(s->redis, (int64_t)s->made[scope]);
         s->made[scope] = 0;
     }

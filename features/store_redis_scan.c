@@ -115,8 +115,6 @@ static uint64_t used_memory(struct slice info) {
 
 static enum status ask_size(struct feat_store *s, struct feat_redis_reader *r,
                             struct feat_state_size *out) {
-    static const char *const names[FEAT_SCOPES] = {"global", "user",  "session",
-                                                   "item",   "value", "ranking"};
     char name[FEAT_REDIS_KEY_BYTES];
     const int *slots;
     int n;
@@ -136,7 +134,7 @@ static enum status ask_size(struct feat_store *s, struct feat_redis_reader *r,
     *out = (struct feat_state_size){{0}, 0};
     for (int i = 0; i + 1 < reply->n; i += 2)
         for (int scope = 0; scope < FEAT_SCOPES; scope++)
-            if (slice_is(reply->items[i].text, names[scope]))
+            if (slice_is(reply->items[i].text, feat_scope_words[scope]))
                 out->entities[scope] = strtoull(reply->items[i + 1].text.p, NULL, 10);
     for (int i = 0; i < n; i++)
         out->bytes += used_memory(feat_redis_reply(r->redis, counts + 1 + i)->text);

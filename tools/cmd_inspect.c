@@ -182,12 +182,11 @@ static enum status inspect_model(const char *path, const struct inspect_options 
  */
 
 static void report_state(struct feat_state *s, struct arena *a, struct report *r) {
-    static const char *const scopes[] = {"global", "user", "session", "item", "value", "ranking"};
     const struct feat_applied *applied;
     struct feat_state_size size = feat_state_size(s);
     report_table(r, "entities", (const char *const[]){"scope", "entities", NULL});
     for (int k = 0; k < FEAT_SCOPES; k++) {
-        report_cstr(r, NULL, scopes[k]);
+        report_cstr(r, NULL, feat_scope_words[k]);
         report_int(r, NULL, (int64_t)size.entities[k]);
     }
     report_table_end(r);

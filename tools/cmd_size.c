@@ -95,8 +95,6 @@ static void make_up(const struct options *o, const struct feat_plan *p, struct f
 
 static double mean(uint64_t sum, uint64_t n) { return n > 0 ? (double)sum / (double)n : NAN; }
 
-static const char *const words[] = {"global", "user", "session", "item", "value", "ranking"};
-
 static void report_scopes(const struct options *o, struct feat_state *s, struct report *r) {
     double memory = 0, redis = 0;
     struct feat_scope_bytes users = feat_state_scope_bytes(s, FEAT_SCOPE_USER);
@@ -114,7 +112,7 @@ static void report_scopes(const struct options *o, struct feat_state *s, struct 
         if (b.entities == 0)
             continue;
         double in_redis = mean(b.records, b.entities) + REDIS_ENTITY;
-        report_cstr(r, NULL, words[scope]);
+        report_cstr(r, NULL, feat_scope_words[scope]);
         report_int(r, NULL, (int64_t)b.entities);
         report_num(r, NULL, mean(b.records, b.entities), 1);
         report_num(r, NULL, mean(b.memory, b.entities), 1);
@@ -139,7 +137,7 @@ static void report_features(struct feat_state *s, const struct feat_plan *p, str
             continue;
         report_cstr(r, NULL, f->name);
         report_cstr(r, NULL, f->kind->name);
-        report_cstr(r, NULL, words[scope]);
+        report_cstr(r, NULL, feat_scope_words[scope]);
         report_num(r, NULL, mean(cells[i], feat_state_scope_bytes(s, scope).entities), 1);
     }
     report_table_end(r);

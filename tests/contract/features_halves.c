@@ -5,7 +5,7 @@
  * from; once where buckets are written as a whole (sums over items), once record by record. */
 #pragma GCC diagnostic ignored "-Wunused-function" /* the oracle is not needed here */
 #include "base/heap.h"
-#include "tests/contract/features_dump.h"
+#include "tests/support/features_dump.h"
 #include "tests/contract/features_expect.h"
 #include "tests/contract/features_same.h"
 #include "tests/support/redis_store.h"
@@ -146,26 +146,6 @@ static struct feat_state *in_memory(struct world *w, const struct feat_plan *p) 
     return s;
 }
 
-static int other_rows(struct world *w, const struct feat_plan *p, struct feat_state *s,
-                      struct feat_state *t) {
-    struct rng rng;
-    struct arena a;
-    int wrong = 0;
-    rng_init(&rng, 5);
-    arena_init(&a, 0);
-    for (int i = 0; i < QUERIES; i++) {
-        struct query q;
-        struct feat_rows x, y;
-        arena_reset(&a);
-        random_query(w, &rng, &q);
-        ask(s, &a, &q, false, &x);
-        ask(t, &a, &q, false, &y);
-        wrong += !same_rows(p, &x, &y);
-    }
-    arena_deinit(&a);
-    return wrong;
-}
-
 static void one_world(const struct feat_plan *p, uint64_t seed, int *deaths) {
     struct world *w = HEAP_NEW(struct world);
     struct rng rng;
@@ -177,7 +157,7 @@ static void one_world(const struct feat_plan *p, uint64_t seed, int *deaths) {
     redis_server_start(&server);
     struct feat_state *s = write_halves(w, p, &rng, deaths), *want = in_memory(w, p), *copy = NULL;
     CU_ASSERT(same_dump(s, want));
-    CU_ASSERT_EQUAL(other_rows(w, p, s, want), 0);
+    CU_ASSERT_EQUAL(other_rows(w, p, s, want, 5, QUERIES, NULL), 0);
     CHECK_OK(feat_state_copy(s, &copy));
     if (copy != NULL && seed % 2 == 0) /* what waits is deleted: no week has passed */
         CU_ASSERT(feat_state_size(copy).entities[FEAT_SCOPE_RANKING] <

@@ -40,3 +40,26 @@ static int n_never_filled(const struct feat_plan *p, const struct filled *f) {
     }
     return n;
 }
+
+/* To how many of n random questions s and t give other rows. filled: of s, or NULL. */
+static int other_rows(struct world *w, const struct feat_plan *p, struct feat_state *s,
+                      struct feat_state *t, uint64_t seed, int n, struct filled *filled) {
+    struct rng rng;
+    struct arena a;
+    int wrong = 0;
+    rng_init(&rng, seed);
+    arena_init(&a, 0);
+    for (int i = 0; i < n; i++) {
+        struct query q;
+        struct feat_rows x, y;
+        arena_reset(&a);
+        random_query(w, &rng, &q);
+        ask(s, &a, &q, false, &x);
+        ask(t, &a, &q, false, &y);
+        wrong += !same_rows(p, &x, &y);
+        if (filled != NULL)
+            note_filled(p, &x, filled);
+    }
+    arena_deinit(&a);
+    return wrong;
+}

@@ -4,10 +4,10 @@
 #pragma GCC diagnostic ignored "-Wunused-function" /* the oracle is not needed here */
 #include "base/heap.h"
 #include "base/io.h"
-#include "tests/contract/features_dump.h"
+#include "tests/support/features_dump.h"
 #include "tests/contract/features_expect.h"
 #include "tests/contract/features_same.h"
-#include "tests/support/redis_server.h"
+#include "tests/support/redis_store.h"
 #include <pthread.h>
 #include <stdatomic.h>
 
@@ -16,16 +16,10 @@ enum { WORLDS = 4, QUERIES = 40, WRITERS = 3, TROUBLES = 6 };
 static struct redis_server server;
 
 static struct feat_store_conf conf_of(const char *prefix) {
-    static const char *address = server.address; /* writers ask for it at once: never written */
-    return (struct feat_store_conf){.kind = FEAT_STORE_REDIS,
-                                    .redis = {.addresses = {&address, 1},
-                                              .master = "",
-                                              .user = "",
-                                              .password = "",
-                                              .timeout_us = 2000000},
-                                    .prefix = prefix,
-                                    .ttl_us = 3600 * 1000000ll,
-                                    .buckets = 16};
+    struct feat_store_conf c = redis_store_conf(&server, prefix, 16);
+    c.redis.timeout_us = 2000000;
+    c.ttl_us = 3600 * 1000000ll;
+    return c;
 }
 
 static struct feat_plan *shared_plan(void) {
@@ -48,36 +42,12 @@ static void end(void) { redis_server_remove(&server); }
 
 static struct feat_state *opened(const struct feat_plan *p, const char *prefix) {
     struct feat_store_conf c = conf_of(prefix);
-    struct feat_state *s = NULL;
-    CHECK_OK(feat_state_open(p, &c, &s));
-    CU_ASSERT_PTR_NOT_NULL_FATAL(s);
-    return s;
+    return redis_store_open(p, &c);
 }
 
 /* ---- comparing ---- */
 
 static struct filled filled;
-
-static int other_rows(struct world *w, const struct feat_plan *p, struct feat_state *s,
-                      struct feat_state *t, uint64_t seed) {
-    struct rng rng;
-    struct arena a;
-    int wrong = 0;
-    rng_init(&rng, seed);
-    arena_init(&a, 0);
-    for (int i = 0; i < QUERIES; i++) {
-        struct query q;
-        struct feat_rows x, y;
-        arena_reset(&a);
-        random_query(w, &rng, &q);
-        ask(s, &a, &q, false, &x);
-        ask(t, &a, &q, false, &y);
-        wrong += !same_rows(p, &x, &y);
-        note_filled(p, &x, &filled);
-    }
-    arena_deinit(&a);
-    return wrong;
-}
 
 static struct feat_state *in_memory(struct world *w, const struct feat_plan *p) {
     static int order[EVENTS];
@@ -105,7 +75,7 @@ static void test_rows_and_dump_are_equal(void) {
         struct feat_state *s = opened(p, prefix), *want = in_memory(w, p);
         int n = world_order(w, &rng, true, order, EVENTS * 8);
         world_apply(w, &rng, s, order, n);
-        CU_ASSERT_EQUAL(other_rows(w, p, s, want, seed), 0);
+        CU_ASSERT_EQUAL(other_rows(w, p, s, want, seed, QUERIES, &filled), 0);
         CU_ASSERT(same_dump(s, want));
         feat_state_free(s);
         feat_state_free(want);
@@ -283,7 +253,7 @@ static void run_writers(struct writer *writers, int n, struct world *w, const st
         CU_ASSERT_STRING_EQUAL(writers[i].failed, "");
     struct feat_state *got = opened(p, writers[0].prefix), *want = in_memory(w, p);
     CU_ASSERT(same_dump(got, want));
-    CU_ASSERT_EQUAL(other_rows(w, p, got, want, 5), 0);
+    CU_ASSERT_EQUAL(other_rows(w, p, got, want, 5, QUERIES, &filled), 0);
     feat_state_free(got);
     feat_state_free(want);
 }

@@ -20,7 +20,8 @@
 struct redis_server {
     pid_t pid;
     char folder[64], socket[96], address[128];
-    int port;         /* 0: the socket only */
+    const char *addresses[1]; /* as settings list it, once it was started */
+    int port;                 /* 0: the socket only */
     const char *keep; /* "aof": every write, at once; "rdb": what SAVE saved; NULL: nothing */
     bool cluster, tcp;
 };
@@ -114,6 +115,7 @@ static inline void redis_server_start(struct redis_server *s) {
             snprintf(s->address, sizeof s->address, "127.0.0.1:%d", s->port);
         else
             snprintf(s->address, sizeof s->address, "unix:%s", s->socket);
+        s->addresses[0] = s->address;
     }
     unlink(s->socket);
     s->pid = fork();

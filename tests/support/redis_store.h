@@ -3,12 +3,10 @@
 #include "features/state.h"
 #include "tests/support/redis_server.h"
 
-static inline struct feat_store_conf redis_store_conf(const struct redis_server *server,
+static inline struct feat_store_conf redis_store_conf(struct redis_server *server,
                                                       const char *prefix, int buckets) {
-    static const char *address; /* kept: a connection that is lost is made again */
-    address = server->address;
     return (struct feat_store_conf){.kind = FEAT_STORE_REDIS,
-                                    .redis = {.addresses = {&address, 1},
+                                    .redis = {.addresses = {server->addresses, 1},
                                               .master = "",
                                               .user = "",
                                               .password = "",

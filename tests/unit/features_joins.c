@@ -3,6 +3,7 @@
 #include "base/heap.h"
 #include "base/io.h"
 #include "base/rng.h"
+#include "tests/support/features_dump.h"
 #include "tests/unit/features_make.h"
 #include <math.h>
 #include <stdio.h>
@@ -216,14 +217,6 @@ static void make_stream(struct ev_event *events, char (*ids)[16], uint64_t seed)
         }
 }
 
-static void dump(struct feat_state *s, struct buf *out) {
-    char path[64];
-    snprintf(path, sizeof path, "/tmp/features_joins.%ld", (long)getpid());
-    CHECK_OK(feat_state_dump(s, 0, path));
-    CHECK_OK(io_read_file(path, 1 << 26, out));
-    unlink(path);
-}
-
 /* Run after run of some partition; saved and loaded now and then. */
 static struct feat_state *state_by(const struct feat_plan *p, const struct ev_event *events,
                                    uint64_t seed, uint32_t run_max) {
@@ -259,7 +252,7 @@ static void test_forgetting_depends_on_no_order(void) {
         for (uint64_t order = 0; order < 6; order++) {
             struct buf got = {0};
             struct feat_state *s = state_by(p, events, order, order % 2 == 0 ? 10 : STREAM);
-            dump(s, order == 0 ? &want : &got);
+            dump_of(s, order == 0 ? &want : &got);
             CU_ASSERT(order == 0 || slice_equal(buf_slice(&got), buf_slice(&want)));
             CU_ASSERT(digits(s, p, "seen") > 1111 && digits(s, p, "answers") > 1111);
             feat_state_free(s);

@@ -2,7 +2,7 @@
  * A server of a few lines says them. And what a real one tells of keys that change. */
 #include <sched.h>
 #include "features/redis.h"
-#include "tests/support/redis_server.h"
+#include "tests/support/redis_store.h"
 
 struct line {
     const char *bytes;
@@ -165,12 +165,7 @@ static void test_changes_are_told(void) {
     struct arena a;
     arena_init(&a, 0);
     redis_server_start(&server);
-    const char *address = server.address;
-    struct feat_redis_conf c = {.addresses = {&address, 1},
-                                .master = "",
-                                .user = "",
-                                .password = "",
-                                .timeout_us = 20000000};
+    const struct feat_redis_conf c = redis_store_conf(&server, "", 1).redis;
     struct feat_redis *r = feat_redis_new(&c, NULL);
     feat_redis_track(r);
     CU_ASSERT_FALSE(feat_redis_tells(r));

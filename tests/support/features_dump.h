@@ -7,7 +7,7 @@
 #include "features/state.h"
 #include "tests/support/suite.h"
 
-static void dump_of(struct feat_state *s, struct buf *out) {
+static inline void dump_of(struct feat_state *s, struct buf *out) {
     char path[64];
     snprintf(path, sizeof path, "/tmp/features_dump.%ld", (long)getpid());
     CHECK_OK(feat_state_dump(s, 0, path));
@@ -16,7 +16,7 @@ static void dump_of(struct feat_state *s, struct buf *out) {
 }
 
 /* Prints the first line that differs. */
-static bool same_dump(struct feat_state *s, struct feat_state *t) {
+static inline bool same_dump(struct feat_state *s, struct feat_state *t) {
     struct buf a = {0}, b = {0};
     dump_of(s, &a);
     dump_of(t, &b);
