@@ -2,10 +2,12 @@
  * al., "On Embeddings for Numerical Features" (2022). Everything is a function of one column; no
  * target-aware bins. */
 #include "moe/encode.h"
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include "base/heap.h"
+#include "moe/math/vec.h"
 
 static float signed_log(float x) { return x < 0 ? -log1pf(-x) : log1pf(x); }
 
@@ -97,6 +99,55 @@ void moe_encode_fit(struct moe_encode *e, unsigned kinds, float clip, int bins, 
     moe_encode_place(e);
 }
 
+/* One ple output: 0 up to `from`, 1 from `to` on. One without width is a step. */
+static void set_step(struct moe_encode *e, int i, int column, float from, float to) {
+    if (!(to > from)) {
+        to = from;
+        from = nextafterf(from, -INFINITY);
+    }
+    const float span = to - from;
+    e->step_column[i] = column;
+    e->step_from[i] = from;
+    e->step_span[i] = span < FLT_MAX ? span : FLT_MAX;
+}
+
+/* A missing bit: as an output of ple it begins where no number is. */
+static void set_missing(struct moe_encode *e, int i, int column) {
+    e->step_column[i] = column;
+    e->step_from[i] = FLT_MAX;
+    e->step_span[i] = 1;
+    e->step_absent[i] = 1;
+}
+
+static void lay_flat(struct moe_encode *e) {
+    const int n = e->columns, steps_from = moe_encode_ple_from(e);
+    e->n_steps = e->hot_from - steps_from;
+    const size_t steps = (size_t)e->n_steps, columns = (size_t)n;
+    heap_free(e->mean);
+    e->mean = HEAP_ARRAY(float, 4 * columns + 3 * steps + 1);
+    e->scale = e->mean + columns;
+    e->log_mean = e->scale + columns;
+    e->log_scale = e->log_mean + columns;
+    e->step_from = e->log_scale + columns;
+    e->step_span = e->step_from + steps;
+    e->step_absent = e->step_span + steps;
+    heap_free(e->step_column);
+    e->step_column = HEAP_ARRAY(int, steps + 1);
+    for (int c = 0; c < n; c++) {
+        const struct moe_encode_column *col = &e->column[c];
+        const int edges = (int)col->n_edges;
+        e->mean[c] = col->mean;
+        e->scale[c] = col->scale;
+        e->log_mean[c] = col->log_mean;
+        e->log_scale[c] = col->log_scale;
+        for (int i = 0; e->at_ple[c] >= 0 && i <= edges; i++)
+            set_step(e, e->at_ple[c] - steps_from + i, c, i > 0 ? col->edges[i - 1] : col->low,
+                     i < edges ? col->edges[i] : col->high);
+        if (e->at_missing[c] >= 0)
+            set_missing(e, e->at_missing[c] - steps_from, c);
+    }
+}
+
 void moe_encode_place(struct moe_encode *e) {
     int at = 0, n = e->columns;
     int **places[] = {&e->at_quantile, &e->at_ple, &e->at_missing};
@@ -121,6 +172,7 @@ void moe_encode_place(struct moe_encode *e) {
         e->n_hot += e->at_quantile[c] >= 0;
     }
     e->width = at;
+    lay_flat(e);
 }
 
 void moe_encode_deinit(struct moe_encode *e) {
@@ -128,6 +180,8 @@ void moe_encode_deinit(struct moe_encode *e) {
     heap_free(e->at_quantile);
     heap_free(e->at_ple);
     heap_free(e->at_missing);
+    heap_free(e->mean);
+    heap_free(e->step_column);
     *e = (struct moe_encode){0};
 }
 
@@ -147,49 +201,58 @@ static float share_of(const struct moe_encode_column *c, float x, int bin) {
     float share = to > from ? clipped((x - from) / (to - from), 1) : 1;
     return share < 0 ? 0 : share;
 }
-static void put_ple(const struct moe_encode_column *c, float x, float *ple) {
-    int edges = (int)c->n_edges, bin = bin_of(c, x);
-    for (int i = 0; i <= edges; i++)
-        ple[i] = i < bin;
-    ple[bin] = share_of(c, x, bin);
+
+/* Standard scores: out[i] of x[i]. */
+MOE_CLONES static void put_scores(int n, const float *restrict x, const float *restrict mean,
+                                  const float *restrict scale, float clip, float *restrict out) {
+    for (int i = 0; i < n; i++) {
+        float y = (x[i] - mean[i]) * scale[i];
+        y = y > clip ? clip : y < -clip ? -clip : y;
+        out[i] = x[i] - x[i] == 0 ? y : 0; /* not of what is missing or infinite */
+    }
+}
+
+/* ple and missing bits */
+MOE_CLONES static void put_steps(int n, const float *restrict x, const int *restrict column,
+                                 const float *restrict from, const float *restrict span,
+                                 const float *restrict absent, float *restrict out) {
+    for (int i = 0; i < n; i++) {
+        const float v = x[column[i]];
+        float share = (v - from[i]) / span[i];
+        share = share < 1 ? share : 1;
+        share = share > 0 ? share : 0;
+        out[i] = v - v == 0 ? share : absent[i];
+    }
 }
 
 /* value and log */
 static void put_plain(const struct moe_encode *e, const float *x, float *out) {
     int n = e->columns, at = 0;
     if (e->kinds & MOE_ENC_VALUE) {
-        for (int c = 0; c < n; c++)
-            out[c] = isfinite(x[c])
-                         ? clipped((x[c] - e->column[c].mean) * e->column[c].scale, e->clip)
-                         : 0;
+        put_scores(n, x, e->mean, e->scale, e->clip, out);
         at = n;
     }
     if (e->kinds & MOE_ENC_LOG)
         for (int c = 0; c < n; c++)
             out[at + c] =
                 isfinite(x[c])
-                    ? clipped((signed_log(x[c]) - e->column[c].log_mean) * e->column[c].log_scale,
-                              e->clip)
+                    ? clipped((signed_log(x[c]) - e->log_mean[c]) * e->log_scale[c], e->clip)
                     : 0;
 }
-static void put_row(const struct moe_encode *e, const float *x, float *out, bool hot) {
-    int n = e->columns;
-    put_plain(e, x, out);
-    for (int c = 0; c < n; c++) {
-        bool known = isfinite(x[c]);
-        size_t bins = (size_t)e->column[c].n_edges + 1;
-        if (e->at_ple[c] >= 0 && known)
-            put_ple(&e->column[c], x[c], out + e->at_ple[c]);
-        else if (e->at_ple[c] >= 0)
-            memset(out + e->at_ple[c], 0, bins * sizeof *out);
-        if (e->at_missing[c] >= 0)
-            out[e->at_missing[c]] = !known;
-        if (!hot || e->at_quantile[c] < 0)
-            continue;
-        memset(out + e->at_quantile[c], 0, bins * sizeof *out);
-        if (known)
+
+static void put_hot(const struct moe_encode *e, const float *x, float *out) {
+    memset(out + e->hot_from, 0, (size_t)(e->width - e->hot_from) * sizeof *out);
+    for (int c = 0; c < e->columns; c++)
+        if (e->at_quantile[c] >= 0 && isfinite(x[c]))
             out[e->at_quantile[c] + bin_of(&e->column[c], x[c])] = 1;
-    }
+}
+
+static void put_row(const struct moe_encode *e, const float *x, float *out, bool hot) {
+    put_plain(e, x, out);
+    put_steps(e->n_steps, x, e->step_column, e->step_from, e->step_span, e->step_absent,
+              out + moe_encode_ple_from(e));
+    if (hot && e->n_hot > 0)
+        put_hot(e, x, out);
 }
 
 void moe_encode_bins(const struct moe_encode *e, const float *row, int *bins) {

@@ -36,6 +36,11 @@ struct moe_encode {
     struct moe_encode_column *column;       /* [columns] heap */
     int *at_quantile, *at_ple, *at_missing; /* [columns] first output of a column, -1: none; heap */
     int hot_from, n_hot; /* one-hots stand in outputs [hot_from, width), of so many columns */
+    /* What `column` says, by output: of value and log [columns], of ple and missing bits [n_steps].
+     * One block, which `mean` owns; heap. */
+    float *mean, *scale, *log_mean, *log_scale;
+    int n_steps, *step_column;
+    float *step_from, *step_span, *step_absent;
 };
 
 /* Fits columns to rows [n x columns]; weightless. bins 2..128. */

@@ -56,6 +56,50 @@ static void test_bins(void) {
     moe_encode_deinit(&e);
 }
 
+/* Rows are encoded all outputs of a row at once; the short form says one column after another. */
+static void test_rows_are_as_their_short_form(void) {
+    enum { ROWS = 400, COLUMNS = 9, WIDTH_MAX = 512 };
+    static const float odd[] = {NAN, INFINITY, -INFINITY, 3e38f, -3e38f, 0, -0.0f, 1, 7};
+    float x[ROWS * COLUMNS], out[WIDTH_MAX], want[WIDTH_MAX];
+    struct rng r;
+    struct moe_encode e;
+    int bad = 0, between = 0;
+    rng_init(&r, 3);
+    for (int i = 0; i < ROWS * COLUMNS; i++) {
+        const int c = i % COLUMNS;
+        x[i] = c == 0   ? 5
+               : c == 1 ? (float)rng_below(&r, 2)
+               : c < 4  ? (float)rng_below(&r, 30)
+                        : (float)rng_normal(&r);
+        if (c > 5 && rng_below(&r, 20) == 0)
+            x[i] = NAN;
+    }
+    moe_encode_fit(&e, MOE_ENC_VALUE | MOE_ENC_PLE, 8, 12, x, ROWS, COLUMNS);
+    for (int i = 0; i < ROWS * COLUMNS; i += 5)
+        x[i] = odd[rng_below(&r, 9)];
+    CU_ASSERT_FATAL(e.width < WIDTH_MAX);
+    for (int row = 0; row < ROWS; row++) {
+        const float *in = x + row * COLUMNS;
+        memset(want, 0, sizeof want);
+        for (int c = 0; c < COLUMNS; c++) {
+            struct moe_encode_short s;
+            if (!moe_encode_ple(&e, in, c, &s))
+                continue;
+            for (int i = 0; i < s.below; i++)
+                want[e.at_ple[c] + i] = 1;
+            want[s.output] = s.share;
+            between += s.share > 0 && s.share < 1;
+        }
+        moe_encode_rows(&e, in, 1, out, e.width);
+        const int from = moe_encode_ple_from(&e);
+        for (int i = from; i < e.width; i++)
+            bad += out[i] != want[i] || isnan(out[i]);
+    }
+    CU_ASSERT_EQUAL(bad, 0);
+    CU_ASSERT(between > ROWS);
+    moe_encode_deinit(&e);
+}
+
 /* A column that is mostly zero still gets bins where it is not. */
 static void test_lumpy_column(void) {
     float x[1000] = {0};
@@ -124,5 +168,6 @@ static void test_pooling_and_gradient(void) {
     moe_params_deinit(&p);
 }
 
-SUITE("moe_encode", TEST(test_value_and_missing), TEST(test_bins), TEST(test_lumpy_column),
+SUITE("moe_encode", TEST(test_value_and_missing), TEST(test_bins),
+      TEST(test_rows_are_as_their_short_form), TEST(test_lumpy_column),
       TEST(test_no_rows_and_no_columns), TEST(test_pooling_and_gradient))
