@@ -13,6 +13,15 @@ static inline uint64_t feat_get_varint(struct cursor *c) {
     return cursor_varint(c);
 }
 
+/* Goes by one, whatever it says. */
+static inline void feat_skip_varint(struct cursor *c) {
+    const uint8_t *p = c->p;
+    while (p < c->end && *p >= 0x80)
+        p++;
+    c->bad |= p >= c->end || p - c->p > 9;
+    c->p = c->bad ? c->p : p + 1;
+}
+
 /* buf_add_varint, likewise. */
 static inline void feat_put_varint(struct buf *b, uint64_t v) {
     if (v < 0x80 && b->n < b->cap)
@@ -42,6 +51,7 @@ int64_t feat_get_time_in(struct cursor *c, uint64_t *unit_us);
  * power of ten, float-exact ones as 4 bytes, the rest as 8. NaN is "missing". */
 void feat_put_number(struct buf *b, double v);
 double feat_get_number(struct cursor *c);
+void feat_skip_number(struct cursor *c);
 
 /* One of a list of keys, `last` being the one before it, 0 at first: 1 to 6 bytes where their plain
  * forms differ in the low bits only, as those of packed names with one prefix do; 8 for two
@@ -80,6 +90,7 @@ struct feat_stamp {
 int feat_stamp_compare(struct feat_stamp a, struct feat_stamp b); /* <0, 0, >0 */
 void feat_put_stamp(struct buf *b, struct feat_stamp s);
 struct feat_stamp feat_get_stamp(struct cursor *c);
+void feat_skip_stamp(struct cursor *c);
 
 /* Of a cell of `n` varints (empty: all 0): feat_kind.merge's contract. Never below 0. */
 void feat_merge_varints(struct slice cell, struct slice other, int sign, int n, struct buf *out);

@@ -31,7 +31,7 @@ static void dump_value(const struct feat_field *f, struct slice value, struct js
     struct cursor c = cursor_of(value.p, value.n);
     for (int form = 0; form < FEAT_FORMS; form++) {
         const char *from = (const char *)c.p;
-        if (!f->as[form])
+        if (!feat_field_has(f, (enum feat_form)form))
             continue;
         if (feat_form_is_number((enum feat_form)form)) {
             json_num(j, feat_get_number(&c));

@@ -54,16 +54,28 @@ struct slice feat_state_bytes(struct feat_state *s, enum feat_scope scope, uint6
     return found.bytes;
 }
 
-void feat_state_records(struct feat_state *s, struct arena *a, enum feat_scope scope,
-                        const uint64_t *keys, int n, const struct feat_record **out) {
+static void view_records(struct feat_state *s, struct arena *a, enum feat_scope scope,
+                         const uint64_t *keys, int n,
+                         struct feat_record *(*view)(const struct feat_plan *, enum feat_scope,
+                                                     struct slice, void *),
+                         const struct feat_record **out) {
     size_t view_bytes = feat_record_view_bytes(s->plan, scope);
     struct slice *bytes = arena_alloc(a, (size_t)n * sizeof *bytes);
     read_bytes(s, a, scope, keys, n, bytes);
     char *views = arena_alloc(a, (size_t)n * view_bytes);
     for (int i = 0; i < n; i++)
-        out[i] = bytes[i].n == 0
-                     ? NULL
-                     : feat_record_view(s->plan, scope, bytes[i], views + (size_t)i * view_bytes);
+        out[i] =
+            bytes[i].n == 0 ? NULL : view(s->plan, scope, bytes[i], views + (size_t)i * view_bytes);
+}
+
+void feat_state_records(struct feat_state *s, struct arena *a, enum feat_scope scope,
+                        const uint64_t *keys, int n, const struct feat_record **out) {
+    view_records(s, a, scope, keys, n, feat_record_view, out);
+}
+
+void feat_state_item_fields(struct feat_state *s, struct arena *a, const uint64_t *keys, int n,
+                            const struct feat_record **out) {
+    view_records(s, a, FEAT_SCOPE_ITEM, keys, n, feat_record_view_fields, out);
 }
 
 const struct feat_record *feat_state_record(struct feat_state *s, struct arena *a,

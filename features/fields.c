@@ -3,13 +3,6 @@
 #include "features/forms.h"
 #include "features/record.h"
 
-/* Leaves the cursor behind one field's value. */
-static void skip_value(const struct feat_field *f, struct cursor *c) {
-    for (int form = 0; form < FEAT_FORMS; form++)
-        if (f->as[form])
-            feat_form_skip((enum feat_form)form, c);
-}
-
 bool feat_fields_read(const struct feat_plan *p, enum feat_scope scope, struct slice cell,
                       struct feat_field_state *out) {
     struct cursor c = cursor_of(cell.p, cell.n);
@@ -22,8 +15,25 @@ bool feat_fields_read(const struct feat_plan *p, enum feat_scope scope, struct s
             if (slot >= (uint64_t)p->n_fields[scope])
                 return false;
             const uint8_t *at = c.p;
-            skip_value(&p->fields[scope][slot], &c);
+            feat_forms_skip(p->fields[scope][slot].forms, &c);
             out[slot] = (struct feat_field_state){stamp, {(const char *)at, (size_t)(c.p - at)}};
+        }
+    }
+    return !c.bad;
+}
+
+bool feat_fields_places(const struct feat_plan *p, enum feat_scope scope, struct slice cell,
+                        const uint8_t *from, uint32_t *at) {
+    struct cursor c = cursor_of(cell.p, cell.n);
+    while (c.p < c.end && !c.bad) {
+        uint64_t n = feat_get_varint(&c);
+        feat_skip_stamp(&c);
+        for (; n > 0 && !c.bad; n--) {
+            uint64_t slot = feat_get_varint(&c);
+            if (slot >= (uint64_t)p->n_fields[scope])
+                return false;
+            at[slot] = (uint32_t)(c.p - from);
+            feat_forms_skip(p->fields[scope][slot].forms, &c);
         }
     }
     return !c.bad;
@@ -34,20 +44,19 @@ bool feat_fields_find(const struct feat_plan *p, enum feat_scope scope, struct s
     struct cursor c = cursor_of(cell.p, cell.n);
     while (c.p < c.end && !c.bad) {
         uint64_t n = feat_get_varint(&c);
-        feat_get_stamp(&c);
+        feat_skip_stamp(&c);
         for (; n > 0 && !c.bad; n--) {
             uint64_t at = feat_get_varint(&c);
             if (at >= (uint64_t)p->n_fields[scope])
                 return false;
             if (at != (uint64_t)slot) {
-                skip_value(&p->fields[scope][at], &c);
+                feat_forms_skip(p->fields[scope][at].forms, &c);
                 continue;
             }
-            for (int before = 0; before < (int)form; before++)
-                if (p->fields[scope][slot].as[before])
-                    feat_form_skip((enum feat_form)before, &c);
+            const struct feat_field *f = &p->fields[scope][slot];
+            feat_forms_skip(f->forms & ((1u << form) - 1), &c);
             *out = c;
-            return !c.bad && p->fields[scope][slot].as[form];
+            return !c.bad && feat_field_has(f, form);
         }
     }
     return false;
@@ -55,7 +64,7 @@ bool feat_fields_find(const struct feat_plan *p, enum feat_scope scope, struct s
 
 static void put_value(const struct feat_field *f, const struct ev_value *v, struct buf *out) {
     for (int form = 0; form < FEAT_FORMS; form++)
-        if (f->as[form])
+        if (feat_field_has(f, (enum feat_form)form))
             feat_form_put((enum feat_form)form, v, out);
 }
 

@@ -134,7 +134,7 @@ void feat_form_put(enum feat_form form, const struct ev_value *v, struct buf *ou
 
 void feat_form_skip(enum feat_form form, struct cursor *c) {
     if (feat_form_is_number(form)) {
-        feat_get_number(c);
+        feat_skip_number(c);
         return;
     }
     uint64_t n = feat_get_varint(c);
@@ -147,7 +147,7 @@ void feat_form_skip(enum feat_form form, struct cursor *c) {
     }
     if (form == FEAT_AS_VECTOR)
         for (; n > 0; n--)
-            feat_get_number(c);
+            feat_skip_number(c);
     else
         cursor_bytes(c, (size_t)n * (form == FEAT_AS_IDS ? 1 : 4));
 }

@@ -15,6 +15,11 @@ int feat_form_hashes(enum feat_form form, const struct ev_value *v,
 /* As a record keeps it, one form after another. */
 void feat_form_put(enum feat_form form, const struct ev_value *v, struct buf *out);
 void feat_form_skip(enum feat_form form, struct cursor *c);
+/* Skips all of a set of forms, as struct feat_field has it. */
+static inline void feat_forms_skip(uint32_t forms, struct cursor *c) {
+    for (; forms != 0; forms &= forms - 1)
+        feat_form_skip((enum feat_form)__builtin_ctz(forms), c);
+}
 /* Keys behind the cursor; 0 of damaged bytes. */
 int feat_form_get_ids(struct cursor *c, uint64_t *out /* [FEAT_IDS_MAX] */);
 /* Hashes, likewise. */

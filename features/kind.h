@@ -116,6 +116,7 @@ struct slice feat_record_cell(const struct feat_record *rec,
 /* Remembered fields of a record; false or 0 when absent. */
 bool feat_record_number(const struct feat_record *rec, int slot, enum feat_form form, double *out);
 int feat_record_ids(const struct feat_record *rec, int slot, uint64_t *out /* [FEAT_IDS_MAX] */);
+int feat_record_ids_most(const struct feat_record *rec, int slot); /* not fewer, and not read */
 int feat_record_hashes(const struct feat_record *rec, int slot, enum feat_form form,
                        uint32_t *out /* [FEAT_TERMS_MAX] */);
 int feat_record_vector(const struct feat_record *rec, int slot,

@@ -99,8 +99,11 @@ struct feat_source {
 /* A remembered field of an item or user: kept once, whoever reads it. */
 struct feat_field {
     struct slice name;
-    bool as[FEAT_FORMS];
+    uint32_t forms; /* bits of enum feat_form: kept one after another, in that order */
 };
+static inline bool feat_field_has(const struct feat_field *f, enum feat_form form) {
+    return f->forms >> form & 1;
+}
 #define FEAT_IDS_MAX    32
 #define FEAT_VECTOR_MAX 128
 #define FEAT_TERMS_MAX  128

@@ -58,23 +58,18 @@ static bool view_fields(const struct feat_plan *p, struct feat_record *r) {
     memset(r->fields, 0, (size_t)r->n_fields * sizeof *r->fields);
     if (r->cells[0].n == 0)
         return true;
-    struct feat_field_state states[FEAT_FIELDS_MAX];
     struct slice cell = {(const char *)r->p + r->cells[0].at, r->cells[0].n};
-    if (!feat_fields_read(p, r->scope, cell, states))
-        return false;
-    for (int slot = 0; slot < r->n_fields; slot++)
-        if (states[slot].value.n > 0)
-            r->fields[slot] = (uint32_t)((const uint8_t *)states[slot].value.p - r->p);
-    return true;
+    return feat_fields_places(p, r->scope, cell, r->p, r->fields);
 }
 
-struct feat_record *feat_record_cells(const struct feat_plan *p, enum feat_scope scope,
-                                      struct slice bytes, void *memory) {
+/* The first n_cells of them. */
+static struct feat_record *view(const struct feat_plan *p, enum feat_scope scope,
+                                struct slice bytes, int n_cells, void *memory) {
     struct feat_record *r = memory;
     *r = (struct feat_record){.p = (const uint8_t *)bytes.p,
                               .n = (uint32_t)bytes.n,
                               .scope = scope,
-                              .n_cells = p->n_cells[scope],
+                              .n_cells = n_cells,
                               .n_fields = p->n_fields[scope],
                               .names = p->fields[scope]};
     r->cells = (struct feat_span *)(r + 1);
@@ -93,12 +88,23 @@ struct feat_record *feat_record_cells(const struct feat_plan *p, enum feat_scope
         r->cells[i] = (struct feat_span){(uint32_t)(c.p - r->p), (uint32_t)n};
         cursor_bytes(&c, (size_t)n);
     }
-    return c.bad || c.p != c.end ? NULL : r;
+    return c.bad || (n_cells == p->n_cells[scope] && c.p != c.end) ? NULL : r;
+}
+
+struct feat_record *feat_record_cells(const struct feat_plan *p, enum feat_scope scope,
+                                      struct slice bytes, void *memory) {
+    return view(p, scope, bytes, p->n_cells[scope], memory);
 }
 
 struct feat_record *feat_record_view(const struct feat_plan *p, enum feat_scope scope,
                                      struct slice bytes, void *memory) {
     struct feat_record *r = feat_record_cells(p, scope, bytes, memory);
+    return r != NULL && view_fields(p, r) ? r : NULL;
+}
+
+struct feat_record *feat_record_view_fields(const struct feat_plan *p, enum feat_scope scope,
+                                            struct slice bytes, void *memory) {
+    struct feat_record *r = view(p, scope, bytes, 1, memory);
     return r != NULL && view_fields(p, r) ? r : NULL;
 }
 
@@ -112,12 +118,11 @@ struct slice feat_record_cell(const struct feat_record *rec, int index) {
 /* At the field's value in that form. */
 static bool field_cursor(const struct feat_record *rec, int slot, enum feat_form form,
                          struct cursor *c) {
-    if (rec == NULL || slot < 0 || rec->fields[slot] == 0 || !rec->names[slot].as[form])
+    if (rec == NULL || slot < 0 || rec->fields[slot] == 0 ||
+        !feat_field_has(&rec->names[slot], form))
         return false;
     *c = cursor_of(rec->p + rec->fields[slot], rec->n - rec->fields[slot]);
-    for (int before = 0; before < (int)form; before++)
-        if (rec->names[slot].as[before])
-            feat_form_skip((enum feat_form)before, c);
+    feat_forms_skip(rec->names[slot].forms & ((1u << form) - 1), c);
     return true;
 }
 
@@ -135,6 +140,14 @@ bool feat_record_number(const struct feat_record *rec, int slot, enum feat_form 
 int feat_record_ids(const struct feat_record *rec, int slot, uint64_t *out) {
     struct cursor c;
     return field_cursor(rec, slot, FEAT_AS_IDS, &c) ? feat_form_get_ids(&c, out) : 0;
+}
+
+int feat_record_ids_most(const struct feat_record *rec, int slot) {
+    struct cursor c;
+    if (!field_cursor(rec, slot, FEAT_AS_IDS, &c))
+        return 0;
+    const uint64_t bytes = feat_get_varint(&c); /* a key takes one at least */
+    return bytes < FEAT_IDS_MAX ? (int)bytes : FEAT_IDS_MAX;
 }
 
 int feat_record_hashes(const struct feat_record *rec, int slot, enum feat_form form,

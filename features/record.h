@@ -36,6 +36,9 @@ struct feat_record *feat_record_cells(const struct feat_plan *p, enum feat_scope
 /* With the remembered fields. */
 struct feat_record *feat_record_view(const struct feat_plan *p, enum feat_scope scope,
                                      struct slice bytes, void *memory);
+/* The remembered fields only: it has no cell but the first. */
+struct feat_record *feat_record_view_fields(const struct feat_plan *p, enum feat_scope scope,
+                                            struct slice bytes, void *memory);
 
 void feat_record_put_head(struct buf *b, enum feat_scope scope, uint64_t key, uint64_t epoch,
                           struct slice tenant, struct slice id);
@@ -56,6 +59,10 @@ struct feat_field_state {
 /* At one field's value in one form; false when it is not there. */
 bool feat_fields_find(const struct feat_plan *p, enum feat_scope scope, struct slice cell, int slot,
                       enum feat_form form, struct cursor *out);
+/* at [n_fields] of those that are there: the distance of their values from `from`; false when
+ * damaged. */
+bool feat_fields_places(const struct feat_plan *p, enum feat_scope scope, struct slice cell,
+                        const uint8_t *from, uint32_t *at);
 /* Cell 0 of a record's bytes. */
 struct slice feat_record_fields_cell(struct slice bytes);
 /* out [FEAT_FIELDS_MAX], by slot; false when damaged. */

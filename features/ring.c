@@ -1,6 +1,7 @@
 /* ring.c: counts per event-time bucket. Cells are rewritten whole: they are tens of bytes, and a
  * rewrite has one case where a splice has five. */
 #include "features/ring.h"
+#include <endian.h>
 #include "features/claim.h"
 #include "features/codec.h"
 
@@ -143,13 +144,23 @@ void feat_ring_merge(const struct feat_ring *g, struct slice cell, struct slice 
     }
 }
 
-/* feat_get_varint of a cursor in registers. */
-static inline uint64_t varint_at(const uint8_t **p, const uint8_t *end, int *bad) {
-    if (*p < end && **p < 0x80)
-        return *(*p)++;
-    struct cursor c = {*p, end, *bad};
+/* feat_get_varint of a cursor in registers, with those of two and three bytes in line. */
+static inline uint64_t varint_at(const uint8_t **at, const uint8_t *end, int *bad) {
+    const uint8_t *p = *at;
+    if (end - p >= 3) {
+        const uint64_t two = (p[0] & 0x7Fu) | (uint64_t)p[1] << 7;
+        const int n = p[0] < 0x80 ? 1 : p[1] < 0x80 ? 2 : p[2] < 0x80 ? 3 : 0;
+        *at += n;
+        if (n == 1)
+            return p[0];
+        if (n == 2)
+            return two;
+        if (n == 3)
+            return (two & 0x3FFF) | (uint64_t)p[2] << 14;
+    }
+    struct cursor c = {p, end, *bad};
     const uint64_t v = cursor_varint(&c);
-    *p = c.p;
+    *at = c.p;
     *bad = c.bad;
     return v;
 }
@@ -174,35 +185,80 @@ static int64_t close_windows(int64_t now, int64_t bucket, const int64_t *buckets
     return next;
 }
 
-/* Buckets come newest first, so one running sum serves all windows. Most of the time that rows of
- * counts take is spent here. */
-void feat_ring_sum(const struct feat_ring *g, struct slice cell, int64_t now_us,
-                   const int64_t *buckets, int n, double *sums) {
-    const uint8_t *p = (const uint8_t *)cell.p, *end = p + cell.n;
-    const int64_t now = now_us / g->bucket_us;
-    const int n_counters = g->n_counters;
-    uint32_t open = (1u << n) - 1;
-    uint64_t held[FEAT_RING_COUNTERS] = {0};
-    int bad = 0;
-    int64_t last = -1,
-            ends = close_windows(now, INT64_MAX, buckets, n, n_counters, held, &open, sums);
-    while (p < end && open != 0) {
-        uint64_t counts[FEAT_RING_COUNTERS] = {0};
-        const uint64_t head = varint_at(&p, end, &bad);
-        const bool apart = last >= 0 && head & 1; /* as feat_ring_next reads it */
-        const uint64_t step = last < 0 ? head : apart ? varint_at(&p, end, &bad) : 1;
-        counts[0] = last < 0 ? varint_at(&p, end, &bad) : head >> 1;
-        for (int k = 1; k < n_counters; k++)
-            counts[k] = varint_at(&p, end, &bad);
-        if (bad || step > (uint64_t)(last < 0 ? INT64_MAX : last))
+/* The sum of four numbers of 16 bits each. */
+static inline uint64_t sum_of_four(uint64_t v) { return v * 0x0001000100010001u >> 48; }
+
+/* The usual buckets, eight bytes of them at a time: next to one another, counts of one byte, and in
+ * windows that go on. Takes those up to the first eight that are not all such. */
+static inline const uint8_t *take_usual(int n_counters, const uint8_t *p, const uint8_t *end,
+                                        int64_t ends, int64_t *bucket, uint64_t *held) {
+    const int64_t step = 8 / n_counters; /* buckets */
+    const uint64_t unusual = n_counters == 1 ? 0x8181818181818181u : 0x8081808180818081u;
+    const uint64_t low = 0x00FF00FF00FF00FFu;
+    int64_t at = *bucket;
+    for (; end - p >= 8 && at - step > ends && at >= step; p += 8, at -= step) {
+        uint64_t v;
+        memcpy(&v, p, sizeof v);
+        v = le64toh(v);
+        if ((v & unusual) != 0)
             break;
-        last = last < 0 ? (int64_t)step : last - (int64_t)step;
-        if (last <= ends)
-            ends = close_windows(now, last, buckets, n, n_counters, held, &open, sums);
-        for (int k = 0; last <= now && k < n_counters; k++)
-            held[k] += counts[k];
+        held[0] += sum_of_four(v >> 1 & (low >> 1));
+        if (n_counters == 1)
+            held[0] += sum_of_four(v >> 9 & (low >> 1));
+        else
+            held[1] += sum_of_four(v >> 8 & low);
+    }
+    *bucket = at;
+    return p;
+}
+
+/* As feat_ring_sum. Most of the time that rows of counts take is spent here, so the number of
+ * counters is known where this is compiled, and the newest bucket is read before the others. */
+static inline __attribute__((always_inline)) void sum_ring(int n_counters, struct slice cell,
+                                                           int64_t now, const int64_t *buckets,
+                                                           int n, double *sums) {
+    const uint8_t *p = (const uint8_t *)cell.p, *end = p + cell.n;
+    uint32_t open = (1u << n) - 1;
+    uint64_t held[FEAT_RING_COUNTERS] = {0}, counts[FEAT_RING_COUNTERS] = {0};
+    int bad = 0;
+    int64_t ends = close_windows(now, INT64_MAX, buckets, n, n_counters, held, &open, sums);
+    uint64_t step = p < end ? varint_at(&p, end, &bad) : 0;
+    int64_t bucket = (int64_t)step;
+    if (p == end || step > INT64_MAX)
+        return;
+    counts[0] = varint_at(&p, end, &bad);
+    for (;;) {
+        if (n_counters > 1)
+            counts[1] = varint_at(&p, end, &bad);
+        if (bad)
+            break;
+        if (bucket <= ends)
+            ends = close_windows(now, bucket, buckets, n, n_counters, held, &open, sums);
+        if (bucket <= now) {
+            held[0] += counts[0];
+            held[1] += counts[1];
+            p = take_usual(n_counters, p, end, ends, &bucket, held);
+        }
+        if (p >= end || open == 0)
+            break;
+        const uint64_t head = varint_at(&p, end, &bad); /* as feat_ring_next reads it */
+        step = head & 1 ? varint_at(&p, end, &bad) : 1;
+        if (step > (uint64_t)bucket)
+            break;
+        bucket -= (int64_t)step;
+        counts[0] = head >> 1;
     }
     close_windows(now, INT64_MIN, buckets, n, n_counters, held, &open, sums);
+}
+
+/* Buckets come newest first, so one running sum serves all windows. */
+void feat_ring_sum(const struct feat_ring *g, struct slice cell, int64_t now_us,
+                   const int64_t *buckets, int n, double *sums) {
+    const int64_t now = now_us / g->bucket_us;
+    if (g->n_counters == 1)
+        sum_ring(1, cell, now, buckets, n, sums);
+    else
+        sum_ring(2, cell, now, buckets, n, sums);
 }
 
 enum status feat_claim_windows(struct feat_plan *p, const char *key, int64_t bucket_us,

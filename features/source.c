@@ -22,7 +22,7 @@ static enum status remember(struct feat_plan *p, enum feat_scope scope, struct s
         *f = (struct feat_field){.name = arena_dup(&p->arena, field)};
         p->n_fields[scope]++;
     }
-    f->as[form] = true;
+    f->forms |= 1u << form;
     *slot = i;
     return STATUS_OK;
 }

@@ -146,3 +146,6 @@ const struct feat_record *feat_state_record(struct feat_state *s, struct arena *
 /* The same for many: out [n]. */
 void feat_state_records(struct feat_state *s, struct arena *a, enum feat_scope scope,
                         const uint64_t *keys, int n, const struct feat_record **out);
+/* The same of items, whose remembered fields alone are wanted: their counts are not there. */
+void feat_state_item_fields(struct feat_state *s, struct arena *a, const uint64_t *keys, int n,
+                            const struct feat_record **out);

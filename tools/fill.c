@@ -76,19 +76,20 @@ static void read_node(struct maker *k, struct arena *a, const struct node *n) {
 
 /* A value that has every form the plan keeps the field in. */
 static struct ev_value field_value(struct maker *k, const struct feat_field *f) {
-    if (f->as[FEAT_AS_VECTOR]) {
+    if (feat_field_has(f, FEAT_AS_VECTOR)) {
         double *v = ARENA_ARRAY(k->a, double, 16);
         for (int i = 0; i < 16; i++)
             v[i] = (double)rng_float(&k->rng);
         return (struct ev_value){EV_NUMBERS, .numbers = {v, 16}};
     }
-    if (f->as[FEAT_AS_TERMS] || f->as[FEAT_AS_GRAMS2] || f->as[FEAT_AS_GRAMS3] ||
-        f->as[FEAT_AS_GRAMS4] || f->as[FEAT_AS_WORDS])
+    if (feat_field_has(f, FEAT_AS_TERMS) || feat_field_has(f, FEAT_AS_GRAMS2) ||
+        feat_field_has(f, FEAT_AS_GRAMS3) || feat_field_has(f, FEAT_AS_GRAMS4) ||
+        feat_field_has(f, FEAT_AS_WORDS))
         return (struct ev_value){
             EV_STRING,
             .string = slice_of(arena_printf(k->a, "w%u of w%u and w%u", rng_below(&k->rng, 5000),
                                             rng_below(&k->rng, 5000), rng_below(&k->rng, 5000)))};
-    if (f->as[FEAT_AS_IDS] || f->as[FEAT_AS_SIZE]) {
+    if (feat_field_has(f, FEAT_AS_IDS) || feat_field_has(f, FEAT_AS_SIZE)) {
         struct slice *v = ARENA_ARRAY(k->a, struct slice, 2);
         for (int i = 0; i < 2; i++)
             v[i] = word(k, "v", 20);

@@ -59,7 +59,7 @@ static void begin(const struct feat *f, struct feat_read *r) {
         keys[kept++] = e.item;
     const struct feat_record **records =
         arena_alloc(r->arena, (size_t)n * sizeof(const struct feat_record *));
-    feat_state_records(r->state, r->arena, FEAT_SCOPE_ITEM, keys, kept, records);
+    feat_state_item_fields(r->state, r->arena, keys, kept, records);
     double sum = m->prior * m->prior_weight, count = m->prior_weight;
     for (int i = 0; i < kept; i++)
         if (feat_record_number(records[i], m->source.slot, FEAT_AS_NUMBER, &v)) {

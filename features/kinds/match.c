@@ -28,6 +28,7 @@ struct params {
     int n_fields, n_columns;
     struct feat_source sources[FIELDS_MAX]; /* [n_fields] */
     int columns[WORDS];                     /* [n_columns] of each field */
+    bool sets;                              /* columns ask which entries, not only how many */
     double at_least;                        /* NaN: values as they are */
 };
 
@@ -73,12 +74,14 @@ static enum status check_columns(struct params *m) {
             return fail(STATUS_INVALID_ARGUMENT, "columns: 'of' keeps no value_field for value");
         m->columns[m->n_columns++] = k;
     }
-    if (m->n_columns > 0)
-        return STATUS_OK;
-    m->columns[m->n_columns++] = SHARE;
-    m->columns[m->n_columns++] = WEIGHT;
-    if (feat_last_has_value(m->of))
-        m->columns[m->n_columns++] = VALUE;
+    if (m->n_columns == 0) {
+        m->columns[m->n_columns++] = SHARE;
+        m->columns[m->n_columns++] = WEIGHT;
+        if (feat_last_has_value(m->of))
+            m->columns[m->n_columns++] = VALUE;
+    }
+    for (int i = 0; i < m->n_columns; i++)
+        m->sets |= m->columns[i] != WEIGHT && m->columns[i] != HITS && m->columns[i] != MOST;
     return STATUS_OK;
 }
 
@@ -131,8 +134,10 @@ static enum status check(struct feat_plan *p, struct feat *f) {
 
 /* The last-N items by the values of one field. */
 struct by_value {
-    struct feat_index at; /* value key -> 1 + index of its set */
-    uint64_t *sets;       /* [values x words] */
+    struct feat_index at; /* value key -> 1 + its number */
+    uint32_t *bears;      /* [values] entries with the value */
+    uint32_t *last;       /* [values] the last of them */
+    uint64_t *sets;       /* [values x words] of them; NULL: nobody asks */
 };
 
 /* One request's last-N items. */
@@ -164,37 +169,52 @@ static void center(const struct params *m, struct work *w) {
         w->x[i] -= w->own;
 }
 
-static void index_field(const struct feat_source *source, struct feat_read *r,
+static void add_entry(struct by_value *v, const struct work *w, uint32_t entry,
+                      const uint64_t *keys, int n, uint32_t *n_values) {
+    for (int k = 0; k < n; k++) {
+        uint32_t *slot = feat_index_at(&v->at, keys[k]);
+        if (*slot == 0)
+            *slot = ++*n_values;
+        const uint32_t value = *slot - 1;
+        if (v->bears[value] > 0 && v->last[value] == entry)
+            continue; /* said twice */
+        v->bears[value]++;
+        v->last[value] = entry;
+        if (v->sets != NULL)
+            v->sets[(size_t)value * (size_t)w->words + entry / 64] |= 1ull << (entry % 64);
+    }
+}
+
+static void index_field(const struct params *m, int field, struct feat_read *r,
                         const struct feat_record *const *records, const struct work *w,
                         struct by_value *out) {
-    uint64_t keys[FEAT_IDS_MAX];
-    size_t total = 0;
-    for (int i = 0; i < w->n; i++)
-        total += (size_t)feat_record_ids(records[i], source->slot, keys);
-    feat_index_init(&out->at, r->arena, total);
-    out->sets = ARENA_ARRAY(r->arena, uint64_t, total * (size_t)w->words);
+    const int slot = m->sources[field].slot;
+    size_t most = FEAT_IDS_MAX, total = 0;
     uint32_t n_values = 0;
-    for (int i = 0; i < w->n; i++) {
-        int n = feat_record_ids(records[i], source->slot, keys);
-        for (int k = 0; k < n; k++) {
-            uint32_t *slot = feat_index_at(&out->at, keys[k]);
-            if (*slot == 0)
-                *slot = ++n_values;
-            out->sets[(size_t)(*slot - 1) * (size_t)w->words + (size_t)(i / 64)] |= 1ull
-                                                                                    << (i % 64);
-        }
-    }
+    for (int i = 0; i < w->n; i++)
+        most += (size_t)feat_record_ids_most(records[i], slot);
+    uint64_t *keys = arena_alloc(r->arena, most * sizeof *keys);
+    int *n = arena_alloc(r->arena, (size_t)w->n * sizeof *n);
+    for (int i = 0; i < w->n; i++)
+        total += (size_t)(n[i] = feat_record_ids(records[i], slot, keys + total));
+    feat_index_init(&out->at, r->arena, total);
+    out->bears = ARENA_ARRAY(r->arena, uint32_t, total);
+    out->last = arena_alloc(r->arena, total * sizeof *out->last);
+    if (m->sets)
+        out->sets = ARENA_ARRAY(r->arena, uint64_t, total * (size_t)w->words);
+    for (int i = 0; i < w->n; keys += n[i++])
+        add_entry(out, w, (uint32_t)i, keys, n[i], &n_values);
 }
 
 static void index_fields(const struct params *m, struct feat_read *r, const uint64_t *item_keys,
                          struct work *w) {
     const struct feat_record **records =
         arena_alloc(r->arena, (size_t)w->n * sizeof(const struct feat_record *));
-    feat_state_records(r->state, r->arena, FEAT_SCOPE_ITEM, item_keys, w->n, records);
+    feat_state_item_fields(r->state, r->arena, item_keys, w->n, records);
     w->words = (w->n + 63) / 64;
     w->fields = ARENA_ARRAY(r->arena, struct by_value, m->n_fields);
     for (int i = 0; i < m->n_fields; i++)
-        index_field(&m->sources[i], r, records, w, &w->fields[i]);
+        index_field(m, i, r, records, w, &w->fields[i]);
 }
 
 static void index_items(struct feat_read *r, const uint64_t *item_keys, struct work *w) {
@@ -262,10 +282,18 @@ static float mean_value(const struct params *m, const struct work *w, const uint
     return (float)((sum + m->prior_weight * towards) / (n + m->prior_weight));
 }
 
+/* Without an instruction of its own, which not every x86-64 has: bits summed in pairs, in fours, in
+ * bytes (Warren, Hacker's Delight, 5-1). */
+static int count_word(uint64_t v) {
+    v -= v >> 1 & 0x5555555555555555ull;
+    v = (v & 0x3333333333333333ull) + (v >> 2 & 0x3333333333333333ull);
+    return (int)(((v + (v >> 4)) & 0x0F0F0F0F0F0F0F0Full) * 0x0101010101010101ull >> 56);
+}
+
 static int count_bits(const uint64_t *set, int words) {
     int n = 0;
     for (int i = 0; i < words; i++)
-        n += __builtin_popcountll(set[i]);
+        n += count_word(set[i]);
     return n;
 }
 
@@ -281,22 +309,22 @@ static float age_of(const struct work *w, const struct feat_read *r, const uint6
 static void extract_field(const struct params *m, const struct work *w, int field,
                           struct feat_read *r, int row, float *dense) {
     const struct by_value *v = &w->fields[field];
-    uint64_t keys[FEAT_IDS_MAX], any[WORDS_MAX] = {0};
+    uint64_t keys[FEAT_IDS_MAX], any[WORDS_MAX];
     int n = feat_source_ids(&m->sources[field], r, row, keys), hits = 0, most = 0;
     if (n == 0)
         return;
+    memset(any, 0, (size_t)w->words * sizeof *any);
     for (int i = 0; w->n > 0 && i < n; i++) {
         uint32_t at = feat_index_get(&v->at, keys[i]);
         if (at == 0)
             continue;
-        const uint64_t *set = &v->sets[(size_t)(at - 1) * (size_t)w->words];
-        for (int k = 0; k < w->words; k++)
-            any[k] |= set[k];
-        int bears = count_bits(set, w->words);
+        int bears = (int)v->bears[at - 1];
         hits += bears;
         most = bears > most ? bears : most;
+        for (int k = 0; m->sets && k < w->words; k++)
+            any[k] |= v->sets[(size_t)(at - 1) * (size_t)w->words + (size_t)k];
     }
-    float count = (float)count_bits(any, w->words);
+    float count = m->sets ? (float)count_bits(any, w->words) : 0;
     float entries = w->n > 0 ? (float)w->n : 1;
     const float by[WORDS] = {
         [SHARE] = count / entries, [WEIGHT] = (float)hits / ((float)n * entries),

@@ -40,7 +40,7 @@ SYSTEM = set("""
 assert.h complex.h ctype.h errno.h fenv.h float.h inttypes.h limits.h locale.h math.h setjmp.h
 signal.h stdalign.h stdarg.h stdatomic.h stdbool.h stddef.h stdint.h stdio.h stdlib.h stdnoreturn.h
 string.h strings.h tgmath.h threads.h time.h wchar.h
-dirent.h dlfcn.h fcntl.h fnmatch.h getopt.h glob.h libgen.h netdb.h poll.h pthread.h pwd.h sched.h
+dirent.h dlfcn.h endian.h fcntl.h fnmatch.h getopt.h glob.h libgen.h netdb.h poll.h pthread.h pwd.h sched.h
 semaphore.h spawn.h syslog.h termios.h unistd.h
 sys/auxv.h sys/epoll.h sys/eventfd.h sys/file.h sys/ioctl.h sys/mman.h sys/prctl.h sys/random.h sys/resource.h
 sys/select.h sys/signalfd.h sys/socket.h sys/stat.h sys/statvfs.h sys/syscall.h sys/time.h

@@ -61,9 +61,9 @@ static void test_fields_are_kept_once(void) {
                      "  - {name: c, kind: number, source: user.year}\n");
     CU_ASSERT_EQUAL(p->n_fields[FEAT_SCOPE_ITEM], 1);
     CU_ASSERT_EQUAL(p->n_fields[FEAT_SCOPE_USER], 1);
-    CU_ASSERT(p->fields[FEAT_SCOPE_ITEM][0].as[FEAT_AS_NUMBER] &&
-              p->fields[FEAT_SCOPE_ITEM][0].as[FEAT_AS_IDS]);
-    CU_ASSERT(!p->fields[FEAT_SCOPE_USER][0].as[FEAT_AS_IDS]);
+    CU_ASSERT(feat_field_has(&p->fields[FEAT_SCOPE_ITEM][0], FEAT_AS_NUMBER) &&
+              feat_field_has(&p->fields[FEAT_SCOPE_ITEM][0], FEAT_AS_IDS));
+    CU_ASSERT(!feat_field_has(&p->fields[FEAT_SCOPE_USER][0], FEAT_AS_IDS));
     feat_plan_free(p);
 }
 

@@ -21,11 +21,12 @@ static void count_alone(const struct feat_ring *g, struct slice cell, int64_t no
     }
 }
 
-static void fill(struct rng *rng, const struct feat_ring *g, struct buf *cell) {
+/* Dense: nearly every bucket, and most counts of one byte. */
+static void fill(struct rng *rng, const struct feat_ring *g, bool dense, struct buf *cell) {
     struct buf next = {0};
-    for (int i = (int)rng_below(rng, 40); i > 0; i--) {
-        const uint64_t add[2] = {rng_below(rng, rng_below(rng, 4) ? 5 : 100000),
-                                 rng_below(rng, 300)};
+    for (int i = (int)rng_below(rng, dense ? 400 : 40); i > 0; i--) {
+        const uint32_t most = dense ? rng_below(rng, 40) ? 5 : 300 : rng_below(rng, 4) ? 5 : 100000;
+        const uint64_t add[2] = {rng_below(rng, most), rng_below(rng, dense ? most : 300)};
         buf_clear(&next);
         if (!feat_ring_add(g, buf_slice(cell), (100 + (int64_t)rng_below(rng, 50)) * DAY_US, add,
                            &next))
@@ -51,7 +52,7 @@ static void test_windows_are_summed_in_one_walk(void) {
         struct buf cell = {0};
         for (int i = 0; i < n; i++)
             buckets[i] = 1 + (int64_t)rng_below(&rng, 40);
-        fill(&rng, &g, &cell);
+        fill(&rng, &g, round % 2 == 0, &cell);
         if (cell.n > 0 && round % 3 == 0)
             cell.n -= rng_below(&rng, (uint32_t)cell.n); /* cut off anywhere */
         if (cell.n > 0 && round % 7 == 0)

@@ -279,6 +279,23 @@ static void test_ttl(void) {
     ops->close(s);
 }
 
+/* Numbers behind `n_times` times are gone by as they are read, also where they are cut off. */
+static void skips_as_it_reads(const struct buf *b, size_t n_times, size_t n_numbers) {
+    int apart = 0;
+    for (size_t n = 0; n <= b->n; n++) {
+        struct cursor read = cursor_of(b->p, n), skip;
+        for (size_t i = 0; i < n_times; i++)
+            feat_get_time(&read);
+        for (size_t i = 0; i < n_numbers && !read.bad; i++) {
+            skip = read;
+            feat_skip_number(&skip);
+            feat_get_number(&read);
+            apart += skip.bad != read.bad || (!read.bad && skip.p != read.p);
+        }
+    }
+    CU_ASSERT_EQUAL(apart, 0);
+}
+
 static void test_codecs(void) {
     static const int64_t times[] = {0,
                                     1,
@@ -309,10 +326,16 @@ static void test_codecs(void) {
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
         CU_ASSERT_EQUAL(feat_get_number(&c), numbers[i]);
     CU_ASSERT(isnan(feat_get_number(&c)) && isnan(feat_get_number(&c)));
+    struct cursor d = c;
     CU_ASSERT_EQUAL(feat_stamp_compare(feat_get_stamp(&c), stamp), 0);
     CU_ASSERT(!c.bad && c.p == c.end);
+    feat_skip_stamp(&d);
+    CU_ASSERT(!d.bad && d.p == d.end);
+    skips_as_it_reads(&b, sizeof times / sizeof times[0], sizeof numbers / sizeof numbers[0] + 2);
     feat_get_stamp(&c);
     CU_ASSERT(c.bad);
+    feat_skip_stamp(&d);
+    CU_ASSERT(d.bad);
     buf_clear(&b);
     feat_put_number(&b, 5); /* a rating is one byte */
     CU_ASSERT_EQUAL(b.n, 1);
