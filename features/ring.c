@@ -237,7 +237,8 @@ static inline __attribute__((always_inline)) void sum_ring(int n_counters, struc
         if (bucket <= now) {
             held[0] += counts[0];
             held[1] += counts[1];
-            p = take_usual(n_counters, p, end, ends, &bucket, held);
+            if (counts[0] < 64 && counts[1] < 128) /* so will the next be */
+                p = take_usual(n_counters, p, end, ends, &bucket, held);
         }
         if (p >= end || open == 0)
             break;
