@@ -24,7 +24,7 @@ def other_command(command):
             skip = False
         elif word in ("-o", "-MF", "-MT", "-c"):
             skip = word != "-c"
-        elif word not in ("-MD",) and not word.startswith("-fsanitize"):
+        elif word not in ("-MD",) and not word.startswith(("-fsanitize", "-flto", "-ffat-lto")):
             out.append(word)
     return out + ["-fsyntax-only", "-Werror"]
 
