@@ -30,9 +30,9 @@ def train(program, config, table, test, sets):
     return json.loads(done.stdout)
 
 
-def row(what, values, unit="", target=None, at_least=True, within=None):
-    """One figure: the mean of its runs. within: (centre, distance) in place of a bound."""
-    mean = statistics.fmean(values)
+def row(what, values, unit="", target=None, at_least=True, within=None, of=statistics.fmean):
+    """One figure: the mean of its runs, or `of` them. within: (centre, distance) in place of a bound."""
+    mean = of(values)
     text, ok = None, None
     if within:
         text, ok = f"{within[0]:g} +- {within[1]:g}", abs(mean - within[0]) <= within[1]

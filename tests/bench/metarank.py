@@ -6,17 +6,22 @@ Metarank's figures are of version 0.7.11 on two Zen 5 cores, once, and stand bes
 Two settings are judged: Metarank's configuration as `moerank import-metarank` translates it, and
 tests/bench/metarank.yaml, whose further features and settings were chosen on the fifth before the
 last (--choose SETTINGS prints what that says of a file), never on the last.
+
+--beside http://HOST:PORT/rank/MODEL asks a Metarank that runs there, with the same events, in turns with ours: then
+the times of both are of one machine and one hour.
 """
 import argparse
 import contextlib
 import json
 import os
+import socket
 import statistics
 import struct
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.parse
 
 here = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, here)
@@ -68,7 +73,8 @@ def apart(work, *args):
 
 
 def row(what, values, unit="", target=None, at_least=True, rival=None):
-    r = bench_train.row(what, values, unit, target, at_least)
+    of = statistics.median if unit in ("ms", "x") else statistics.fmean  # single runs meet other jobs
+    r = bench_train.row(what, values, unit, target, at_least, of=of)
     r["metarank"] = rival
     return r
 
@@ -214,6 +220,33 @@ def own_client(server, path, method="Rank", spin="0s"):
     return done["p50_us"] / 1e3, done["p99_us"] / 1e3
 
 
+class Beside:
+    """A Metarank that runs: one connection, requests made beforehand."""
+
+    def __init__(self, url):
+        self.url = urllib.parse.urlparse(url)
+        self.socket = socket.create_connection((self.url.hostname, self.url.port))
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def wire(self, q):
+        fields = [{"name": k, "value": q[k]} for k in ("device", "query")]
+        items = [{"id": i, "fields": [{"name": "relevancy", "value": r}]} for i, r in zip(q["items"], q["relevancy"])]
+        text = json.dumps({"event": "ranking", "id": q["request_id"], "timestamp": str(data.END_MS), "user": q["user"],
+                           "session": q["session"], "fields": fields, "items": items}, separators=(",", ":")).encode()
+        return (f"POST {self.url.path} HTTP/1.1\r\nHost: {self.url.netloc}\r\nContent-Type: application/json\r\n"
+                f"Content-Length: {len(text)}\r\n\r\n").encode() + text
+
+    def __call__(self, wire):
+        """Until the answer's last chunk."""
+        self.socket.sendall(wire)
+        got = b""
+        while not got.endswith(b"\r\n0\r\n\r\n"):
+            more = self.socket.recv(1 << 18)
+            got += more
+            if not more or not got.startswith(b"HTTP/1.1 200"):
+                raise SystemExit(f"metarank.py: --beside: {got[:200]!r}")
+
+
 def write_requests(path, bodies):
     with open(path, "wb") as f:
         for b in bodies:
@@ -221,7 +254,7 @@ def write_requests(path, bodies):
     return path
 
 
-def measure_rank(settings, events, train, model, folder, count, runs, precision, rows):
+def measure_rank(settings, events, train, model, folder, count, runs, precision, beside, rows):
     """One connection, one call at a time, features made for each, with clients in turns; and the same of an
     empty call, which is what a client, gRPC and the kernel cost by themselves. `quick` is a service as one
     would set it up for latency, and a client that looks for its answer; `asleep` the same service and a client
@@ -236,6 +269,8 @@ def measure_rank(settings, events, train, model, folder, count, runs, precision,
               [health.HealthCheckRequest().SerializeToString()] * count for n in (0, *SIZES)}
     paths = {n: write_requests(os.path.join(folder, f"rank-{n}.bin"), b) for n, b in bodies.items()}
     small = quantized(settings, train, model, precision)
+    rival = Beside(beside) if beside else None
+    wires = {n: [rival.wire(q) for q in data.requests(n, count)] for n in SIZES} if rival else {}
     with serve(settings, os.path.join(folder, "plain"), state, model) as plain, \
             serve(settings, os.path.join(folder, "quick"), state, small, *QUICK) as quick:
         for _ in range(runs):
@@ -247,6 +282,9 @@ def measure_rank(settings, events, train, model, folder, count, runs, precision,
                 call = quick.channel.unary_unary("/moerank.v1.Ranking/Rank" if n else check)
                 times = time_calls(call, bodies[n])
                 seen.setdefault((n, "Python"), []).append((percentile(times, 0.5), percentile(times, 0.99)))
+                if n in wires:
+                    times = time_calls(rival, wires[n])
+                    seen.setdefault((n, "beside"), []).append((percentile(times, 0.5), percentile(times, 0.99)))
         with open(f"/proc/{quick.child.process.pid}/status", encoding="ascii") as f:
             rss = next(int(t.split()[1]) for t in f if t.startswith("VmHWM"))
     clients = {"quick": "", "asleep": ", a client that sleeps", "plain": ", settings as they come", "Python": ", Python client"}
@@ -256,6 +294,11 @@ def measure_rank(settings, events, train, model, folder, count, runs, precision,
                 rival = RANK_MS[n][i] if n else None
                 rows.append(row(f"rank {n} items{words}, p{q}" if n else f"an empty gRPC call{words}, p{q}",
                                 [t[i] for t in seen[n, who]], "ms", rival / 10 if n and who == "quick" else None, False, rival))
+    for n in wires:
+        for i, q in enumerate((50, 99)):
+            theirs, ours = [t[i] for t in seen[n, "beside"]], [t[i] for t in seen[n, "quick"]]
+            rows.append(row(f"Metarank beside, {n} items, p{q}", theirs, "ms"))
+            rows.append(row(f"rank {n} items, p{q}, times as fast as Metarank beside", [a / b for a, b in zip(theirs, ours)], "x", 10))
     rows.append(row("serving, peak RSS", [rss / 1024], "MB", rival=1150))
 
 
@@ -287,6 +330,7 @@ def main():
     p.add_argument("--seeds", type=int, default=1, help="of training")
     p.add_argument("--requests", type=int, default=500, help="of each size")
     p.add_argument("--precision", default="int8", help="of the model served for latency: bf16 or int8")
+    p.add_argument("--beside", metavar="URL", help="of a running Metarank's model, to be asked in turns with ours")
     p.add_argument("--choose", metavar="SETTINGS", help="judge this file on the fifth before the last, and end")
     p.add_argument("--set", action="append", default=[], help="with --choose")
     o = p.parse_args()
@@ -322,7 +366,7 @@ def main():
         model = os.path.join(folder, "imported.1.safetensors")
         if not os.path.exists(model):
             judge("imported", imported, train, events, cut["ms"], folder, 1, [])
-        measure_rank(imported, events, train, model, folder, o.requests, o.runs, o.precision, rows)
+        measure_rank(imported, events, train, model, folder, o.requests, o.runs, o.precision, o.beside, rows)
     bench_train.write("metarank", o.out, bench_train.finite(rows), metarank="0.7.11, Java 17, 2 Zen 5 cores")
 
 

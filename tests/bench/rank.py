@@ -13,6 +13,7 @@ import json
 import os
 import random
 import signal
+import statistics
 import subprocess
 import tempfile
 import time
@@ -124,11 +125,7 @@ def free_port():
 
 
 def row(what, values, unit, target=None):
-    out = bench_train.row(what, values, unit, target)
-    out["value"] = sorted(values)[len(values) // 2]  # the median: single runs meet other jobs
-    if target is not None:
-        out["ok"] = out["value"] >= target
-    return out
+    return bench_train.row(what, values, unit, target, of=statistics.median)  # single runs meet other jobs
 
 
 def profile(o, folder, name, sets, target, rows):
@@ -174,20 +171,42 @@ def workers(o, folder, rows):
     rows.append(row("two workers / one: by CPU time of scoring", [2 * b / a for a, b in zip(cpu[1], cpu[2])], "x", 1.85))
 
 
-def split(o, folder, rows):
-    """One caller with large slates, two workers."""
-    services = {m: Service(o, folder, {"grpc.workers": 2, "grpc.split_min": m, "serving.precision": "fp32",
-                                       "serving.item_cache": 0, "state.snapshot": f"{folder}/state{min(m, 1) + 1}.snap"})
-                for m in (0, 1000)}
-    times = {0: [], 1000: []}
+def in_turns(o, folder, key, values, *loads):
+    """Two services that differ in a setting, each with its own snapshot: what the callers of every load saw,
+    [load][value]."""
+    services = {v: Service(o, folder, {"grpc.workers": 2, "serving.precision": "fp32", "serving.item_cache": 0, key: v,
+                                       "state.snapshot": f"{folder}/state{i + 1}.snap"}) for i, v in enumerate(values)}
+    seen = [{v: [] for v in values} for _ in loads]
     for s in services.values():
-        s.load(o, 2000, 1, 1)
+        s.load(o, *loads[0], 1)
     for _ in range(o.rounds):
-        for m, s in services.items():
-            times[m].append(s.load(o, 2000, 1, o.seconds)[0]["p50_us"])
+        for of_load, load in zip(seen, loads):
+            for v, s in services.items():
+                of_load[v].append(s.load(o, *load, o.seconds)[0])
     for s in services.values():
         s.close()
-    rows.append(row("2,000 candidates, split over two workers: times as fast", [a / b for a, b in zip(times[0], times[1000])], "x"))
+    return seen
+
+
+def times(slow, fast, of):
+    return [of(a) / of(b) for a, b in zip(slow, fast)]
+
+
+def split(o, folder, rows):
+    """One caller with large slates, two workers."""
+    (seen,) = in_turns(o, folder, "grpc.split_min", (0, 1000), (2000, 1))
+    rows.append(row("2,000 candidates, split over two workers: times as fast",
+                    times(seen[0], seen[1000], lambda c: c["p50_us"]), "x"))
+
+
+def spin(o, folder, rows):
+    """Looking for the next call before a thread sleeps: for one caller, and for many."""
+    alone, crowd = in_turns(o, folder, "grpc.spin", ("0s", "50us"), (10, 1), (50, 8))
+    for v, calls in alone.items():
+        rows.append(row(f"one caller, 10 candidates, spin {v}: p50", [c["p50_us"] / 1e3 for c in calls], "ms"))
+    rows.append(row("one caller, 10 candidates, with spin: times as fast", times(alone["0s"], alone["50us"], lambda c: c["p50_us"]), "x"))
+    rows.append(row("eight callers, 50 candidates, with spin: calls a second, times those without",
+                    times(crowd["50us"], crowd["0s"], lambda c: c["calls_per_s"]), "x"))
 
 
 def main():
@@ -196,7 +215,7 @@ def main():
     p.add_argument("--out", default="build/bench/rank.json")
     p.add_argument("--seconds", type=int, default=4)
     p.add_argument("--rounds", type=int, default=5)
-    p.add_argument("--parts", default="profile,workers,split")
+    p.add_argument("--parts", default="profile,workers,split,spin")
     o = p.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as folder:
@@ -220,6 +239,8 @@ def main():
             workers(o, folder, rows)
         if "split" in o.parts:
             split(o, folder, rows)
+        if "spin" in o.parts:
+            spin(o, folder, rows)
     lscpu = {k.strip(): v.strip() for k, v in (line.split(":", 1) for line in subprocess.run(
         ["lscpu"], capture_output=True, text=True).stdout.splitlines() if ":" in line)}
     peaks = subprocess.run([o.program, "bench", "score", "--sample", "small", "--rows", "[1]", "--rounds", "1", "--json"],
