@@ -6,16 +6,6 @@
 #include <string.h>
 
 enum { TIME_S, TIME_MS, TIME_US, TIME_RAW };
-/* NUMBER_TENTHS + k: whole number of 10^-(k + 1) */
-enum {
-    NUMBER_MISSING,
-    NUMBER_F64,
-    NUMBER_F32,
-    NUMBER_TENTHS,
-    DECIMALS_MAX = 6,
-    NUMBER_WHOLE = NUMBER_TENTHS + DECIMALS_MAX
-};
-
 static const uint64_t time_units[] = {
     [TIME_S] = FEAT_TIME_S, [TIME_MS] = FEAT_TIME_MS, [TIME_US] = FEAT_TIME_US, [TIME_RAW] = 1};
 
@@ -48,11 +38,11 @@ int64_t feat_get_time(struct cursor *c) {
 
 static bool is_whole(double v) { return fabs(v) < (double)(1 << 30) && v == (double)(int64_t)v; }
 
-static const double powers[DECIMALS_MAX + 1] = {1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6};
+static const double powers[FEAT_DECIMALS_MAX + 1] = {1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6};
 
 /* How few decimals say v to the bit, and in at most four bytes; 0: none do. */
 static int decimals_of(double v, int64_t *whole) {
-    for (int k = 1; k <= DECIMALS_MAX; k++) {
+    for (int k = 1; k <= FEAT_DECIMALS_MAX; k++) {
         double scaled = round(v * powers[k]);
         if (!(fabs(scaled) < (double)(1 << 27)))
             return 0;
@@ -76,17 +66,17 @@ void feat_put_number(struct buf *b, double v) {
         uint64_t u;
     } f64 = {.f = v};
     if (!isfinite(v)) {
-        buf_add_varint(b, NUMBER_MISSING);
+        buf_add_varint(b, FEAT_NUMBER_MISSING);
     } else if (is_whole(v)) {
-        buf_add_varint(b, NUMBER_WHOLE + zigzag((int64_t)v));
+        buf_add_varint(b, FEAT_NUMBER_WHOLE + zigzag((int64_t)v));
     } else if ((decimals = decimals_of(v, &whole)) > 0) {
-        buf_add_byte(b, (uint8_t)(NUMBER_TENTHS + decimals - 1));
+        buf_add_byte(b, (uint8_t)(FEAT_NUMBER_TENTHS + decimals - 1));
         buf_add_varint(b, zigzag(whole));
     } else if ((double)f32.f == v) {
-        buf_add_varint(b, NUMBER_F32);
+        buf_add_varint(b, FEAT_NUMBER_F32);
         buf_add_u32(b, f32.u);
     } else {
-        buf_add_varint(b, NUMBER_F64);
+        buf_add_varint(b, FEAT_NUMBER_F64);
         buf_add_u64(b, f64.u);
     }
 }
@@ -102,31 +92,19 @@ double feat_get_number(struct cursor *c) {
     } f64;
     uint64_t v = feat_get_varint(c);
     switch (v) {
-    case NUMBER_MISSING:
+    case FEAT_NUMBER_MISSING:
         return NAN;
-    case NUMBER_F64:
+    case FEAT_NUMBER_F64:
         f64.u = cursor_u64(c);
         return f64.f;
-    case NUMBER_F32:
+    case FEAT_NUMBER_F32:
         f32.u = cursor_u32(c);
         return (double)f32.f;
     default:
-        if (v < NUMBER_WHOLE)
-            return (double)unzigzag(feat_get_varint(c)) / powers[v - NUMBER_TENTHS + 1];
-        return (double)unzigzag(v - NUMBER_WHOLE);
+        if (v < FEAT_NUMBER_WHOLE)
+            return (double)unzigzag(feat_get_varint(c)) / powers[v - FEAT_NUMBER_TENTHS + 1];
+        return (double)unzigzag(v - FEAT_NUMBER_WHOLE);
     }
-}
-
-/* As feat_get_number, for who wants another: it goes by many more than it reads. */
-void feat_skip_number(struct cursor *c) {
-    const unsigned first = c->p < c->end ? *c->p : 0;
-    feat_skip_varint(c);
-    if (first >= NUMBER_WHOLE || first == NUMBER_MISSING)
-        return;
-    if (first >= NUMBER_TENTHS)
-        feat_skip_varint(c);
-    else
-        cursor_bytes(c, first == NUMBER_F64 ? 8 : 4);
 }
 
 /* ---- bytes, greatest first ---- */

@@ -22,6 +22,11 @@ static inline void feat_skip_varint(struct cursor *c) {
     c->p = c->bad ? c->p : p + 1;
 }
 
+static inline void feat_skip_bytes(struct cursor *c, uint64_t n) {
+    c->bad |= n > (uint64_t)(c->end - c->p);
+    c->p += c->bad ? 0 : n;
+}
+
 /* buf_add_varint, likewise. */
 static inline void feat_put_varint(struct buf *b, uint64_t v) {
     if (v < 0x80 && b->n < b->cap)
@@ -51,7 +56,26 @@ int64_t feat_get_time_in(struct cursor *c, uint64_t *unit_us);
  * power of ten, float-exact ones as 4 bytes, the rest as 8. NaN is "missing". */
 void feat_put_number(struct buf *b, double v);
 double feat_get_number(struct cursor *c);
-void feat_skip_number(struct cursor *c);
+/* What one begins with. TENTHS + k: a whole number of 10^-(k + 1); from WHOLE on: it is one. */
+enum {
+    FEAT_NUMBER_MISSING,
+    FEAT_NUMBER_F64,
+    FEAT_NUMBER_F32,
+    FEAT_NUMBER_TENTHS,
+    FEAT_DECIMALS_MAX = 6,
+    FEAT_NUMBER_WHOLE = FEAT_NUMBER_TENTHS + FEAT_DECIMALS_MAX
+};
+/* As feat_get_number, for who wants another: many more are gone by than read. */
+static inline void feat_skip_number(struct cursor *c) {
+    const unsigned first = c->p < c->end ? *c->p : 0;
+    feat_skip_varint(c);
+    if (first >= FEAT_NUMBER_WHOLE || first == FEAT_NUMBER_MISSING)
+        return;
+    if (first >= FEAT_NUMBER_TENTHS)
+        feat_skip_varint(c);
+    else
+        feat_skip_bytes(c, first == FEAT_NUMBER_F64 ? 8 : 4);
+}
 
 /* One of a list of keys, `last` being the one before it, 0 at first: 1 to 6 bytes where their plain
  * forms differ in the low bits only, as those of packed names with one prefix do; 8 for two

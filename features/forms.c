@@ -8,10 +8,6 @@
 #include "features/keys.h"
 #include "features/text.h"
 
-bool feat_form_is_number(enum feat_form form) {
-    return form >= FEAT_AS_NUMBER && form <= FEAT_AS_MEDIUM;
-}
-
 static bool flag_of(const struct ev_value *v, double *out) {
     static const char *const words[] = {"false", "true", "no", "yes", "off", "on", NULL};
     if (ev_value_number(v, out)) {

@@ -1,10 +1,12 @@
 /* forms.h: a field's value in the form a reader wants (enum feat_form): from an event, and from the
  * bytes a record keeps. Numbers: NUMBER, FLAG, SIZE, WORDS, TIME, LOCAL, AGENT, MEDIUM. */
 #pragma once
-#include "base/buf.h"
+#include "features/codec.h"
 #include "features/plan.h"
 
-bool feat_form_is_number(enum feat_form form);
+static inline bool feat_form_is_number(enum feat_form form) {
+    return form >= FEAT_AS_NUMBER && form <= FEAT_AS_MEDIUM;
+}
 /* False when the value has no such form. */
 bool feat_form_number(enum feat_form form, const struct ev_value *v, double *out);
 /* IDS are feat_value_keys (keys.h). Each returns how many. */
@@ -15,10 +17,17 @@ int feat_form_hashes(enum feat_form form, const struct ev_value *v,
 /* As a record keeps it, one form after another. */
 void feat_form_put(enum feat_form form, const struct ev_value *v, struct buf *out);
 void feat_form_skip(enum feat_form form, struct cursor *c);
-/* Skips all of a set of forms, as struct feat_field has it. */
+/* Skips all of a set of forms, as struct feat_field has it; the usual ones in line. */
 static inline void feat_forms_skip(uint32_t forms, struct cursor *c) {
-    for (; forms != 0; forms &= forms - 1)
-        feat_form_skip((enum feat_form)__builtin_ctz(forms), c);
+    for (; forms != 0; forms &= forms - 1) {
+        const enum feat_form form = (enum feat_form)__builtin_ctz(forms);
+        if (feat_form_is_number(form))
+            feat_skip_number(c);
+        else if (form == FEAT_AS_IDS)
+            feat_skip_bytes(c, feat_get_varint(c));
+        else
+            feat_form_skip(form, c);
+    }
 }
 /* Keys behind the cursor; 0 of damaged bytes. */
 int feat_form_get_ids(struct cursor *c, uint64_t *out /* [FEAT_IDS_MAX] */);
