@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include "base/clock.h"
 #include "base/heap.h"
-#include "ranker/spin.h"
 
 enum { METHOD_BYTES_MAX = 256, OPS = 6 };
 
@@ -17,10 +16,10 @@ struct rk_client {
     char *target;
     grpc_channel *channel;
     grpc_completion_queue *cq;
-    struct rk_spin spin;
+    int64_t spin_us;
 };
 
-void rk_client_spin(struct rk_client *c, int64_t most_us) { rk_spin_init(&c->spin, most_us); }
+void rk_client_spin(struct rk_client *c, int64_t most_us) { c->spin_us = most_us; }
 
 enum status rk_client_open(const char *target, struct rk_client **out) {
     grpc_init();
@@ -140,16 +139,14 @@ static enum status exchange_end(const struct exchange *x, const struct rk_client
 /* There is one call, so the next event is its answer. */
 static void await_answer(struct rk_client *c) {
     grpc_event e = {.type = GRPC_QUEUE_TIMEOUT};
-    bool look = rk_spin_begin(&c->spin, clock_mono_us(), true);
-    while (look) {
+    const int64_t until_us = clock_mono_us() + c->spin_us;
+    while (e.type == GRPC_QUEUE_TIMEOUT && clock_mono_us() < until_us) {
         e = grpc_completion_queue_next(c->cq, gpr_inf_past(GPR_CLOCK_MONOTONIC), NULL);
-        look = e.type == GRPC_QUEUE_TIMEOUT && rk_spin_again(&c->spin, clock_mono_us());
-        if (look)
+        if (e.type == GRPC_QUEUE_TIMEOUT)
             sched_yield();
     }
     if (e.type == GRPC_QUEUE_TIMEOUT)
         grpc_completion_queue_next(c->cq, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
-    rk_spin_end(&c->spin, clock_mono_us());
 }
 
 static enum status call(struct rk_client *c, struct arena *a, const char *method,

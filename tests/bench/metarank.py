@@ -41,7 +41,7 @@ SIZES = (10, 50, 100, 200, 300, 500)
 # Metarank's better of state in memory and in Redis, p50 and p99 ms
 RANK_MS = {10: (0.6, 0.9), 50: (1.4, 2.7), 100: (2.6, 4.0), 200: (4.8, 6.8), 300: (7.3, 9.4), 500: (13.9, 17.0)}
 REDIS_MS = {10: (1.2, 4.4), 50: (2.7, 5.3), 100: (5.0, 9.3), 200: (10.3, 15.9), 300: (16.1, 24.0), 500: (28.7, 39.3)}
-QUICK = ("grpc.spin=100us", "grpc.split_min=29")
+QUICK = ("grpc.spin=100us",)
 LOOKS = "200us"
 METARANK = {"import": 2269, "import RSS": 10400, "user": 1884, "item": 4562, "ndcg": 0.522}
 
