@@ -284,7 +284,7 @@ void feat_skip_stamp(struct cursor *c) {
     const bool raw = c->p < c->end && (*c->p & 3) == TIME_RAW;
     feat_skip_varint(c);
     if (raw)
-        cursor_bytes(c, 8);
+        feat_skip_bytes(c, 8);
     feat_skip_varint(c);
     feat_skip_varint(c);
 }

@@ -80,6 +80,7 @@ static inline void feat_skip_number(struct cursor *c) {
 /* One of a list of keys, `last` being the one before it, 0 at first: 1 to 6 bytes where their plain
  * forms differ in the low bits only, as those of packed names with one prefix do; 8 for two
  * hashes; 3 to 7 for a short packed name after nothing; 9 else. */
+#define FEAT_KEY_BYTES_MAX 9
 void feat_put_key(struct buf *b, uint64_t last, uint64_t key);
 uint64_t feat_get_key(struct cursor *c, uint64_t last);
 /* The difference of the plain forms alone, for who reads many; the usual cases in line. */

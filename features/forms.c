@@ -89,8 +89,6 @@ int feat_form_hashes(enum feat_form form, const struct ev_value *v, uint32_t *ou
 
 /* ---- as a record keeps it ---- */
 
-enum { KEY_BYTES_MAX = 9 }; /* of feat_put_key */
-
 /* How many bytes the keys take, so that who looks for another field steps over them. */
 static void put_ids(const struct ev_value *v, struct buf *out) {
     uint64_t keys[FEAT_IDS_MAX];
@@ -128,24 +126,15 @@ void feat_form_put(enum feat_form form, const struct ev_value *v, struct buf *ou
     }
 }
 
-void feat_form_skip(enum feat_form form, struct cursor *c) {
-    if (feat_form_is_number(form)) {
-        feat_skip_number(c);
-        return;
-    }
+void feat_form_skip_rest(enum feat_form form, struct cursor *c) {
     uint64_t n = feat_get_varint(c);
-    uint64_t max = form == FEAT_AS_IDS      ? FEAT_IDS_MAX * KEY_BYTES_MAX
-                   : form == FEAT_AS_VECTOR ? FEAT_VECTOR_MAX
-                                            : FEAT_TERMS_MAX;
-    if (n > max) {
+    if (n > (form == FEAT_AS_VECTOR ? FEAT_VECTOR_MAX : FEAT_TERMS_MAX)) {
         c->bad = 1;
         return;
     }
-    if (form == FEAT_AS_VECTOR)
-        for (; n > 0; n--)
-            feat_skip_number(c);
-    else
-        cursor_bytes(c, (size_t)n * (form == FEAT_AS_IDS ? 1 : 4));
+    for (; form == FEAT_AS_VECTOR && n > 0; n--)
+        feat_skip_number(c);
+    feat_skip_bytes(c, n * sizeof(uint32_t));
 }
 
 int feat_form_get_ids(struct cursor *c, uint64_t *out) {

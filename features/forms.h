@@ -16,18 +16,23 @@ int feat_form_hashes(enum feat_form form, const struct ev_value *v,
 
 /* As a record keeps it, one form after another. */
 void feat_form_put(enum feat_form form, const struct ev_value *v, struct buf *out);
-void feat_form_skip(enum feat_form form, struct cursor *c);
-/* Skips all of a set of forms, as struct feat_field has it; the usual ones in line. */
-static inline void feat_forms_skip(uint32_t forms, struct cursor *c) {
-    for (; forms != 0; forms &= forms - 1) {
-        const enum feat_form form = (enum feat_form)__builtin_ctz(forms);
-        if (feat_form_is_number(form))
-            feat_skip_number(c);
-        else if (form == FEAT_AS_IDS)
-            feat_skip_bytes(c, feat_get_varint(c));
-        else
-            feat_form_skip(form, c);
+/* Vectors and hashes, for feat_form_skip. */
+void feat_form_skip_rest(enum feat_form form, struct cursor *c);
+/* The usual ones in line: many more are gone by than read. Longer than one can be: bad. */
+static inline void feat_form_skip(enum feat_form form, struct cursor *c) {
+    if (feat_form_is_number(form)) {
+        feat_skip_number(c);
+    } else if (form == FEAT_AS_IDS) {
+        const uint64_t bytes = feat_get_varint(c);
+        feat_skip_bytes(c, bytes <= FEAT_IDS_MAX * FEAT_KEY_BYTES_MAX ? bytes : UINT64_MAX);
+    } else {
+        feat_form_skip_rest(form, c);
     }
+}
+/* All of a set of forms, as struct feat_field has it. */
+static inline void feat_forms_skip(uint32_t forms, struct cursor *c) {
+    for (; forms != 0; forms &= forms - 1)
+        feat_form_skip((enum feat_form)__builtin_ctz(forms), c);
 }
 /* Keys behind the cursor; 0 of damaged bytes. */
 int feat_form_get_ids(struct cursor *c, uint64_t *out /* [FEAT_IDS_MAX] */);

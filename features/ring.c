@@ -234,13 +234,15 @@ static inline __attribute__((always_inline)) void sum_ring(int n_counters, struc
             break;
         if (bucket <= ends)
             ends = close_windows(now, bucket, buckets, n, n_counters, held, &open, sums);
+        if (open == 0)
+            break;
         if (bucket <= now) {
             held[0] += counts[0];
             held[1] += counts[1];
             if (counts[0] < 64 && counts[1] < 128) /* so will the next be */
                 p = take_usual(n_counters, p, end, ends, &bucket, held);
         }
-        if (p >= end || open == 0)
+        if (p >= end)
             break;
         const uint64_t head = varint_at(&p, end, &bad); /* as feat_ring_next reads it */
         step = head & 1 ? varint_at(&p, end, &bad) : 1;

@@ -269,8 +269,8 @@ def measure_rank(settings, events, train, model, folder, count, runs, precision,
               [health.HealthCheckRequest().SerializeToString()] * count for n in (0, *SIZES)}
     paths = {n: write_requests(os.path.join(folder, f"rank-{n}.bin"), b) for n, b in bodies.items()}
     small = quantized(settings, train, model, precision)
-    rival = Beside(beside) if beside else None
-    wires = {n: [rival.wire(q) for q in data.requests(n, count)] for n in SIZES} if rival else {}
+    peer = Beside(beside) if beside else None
+    wires = {n: [peer.wire(q) for q in data.requests(n, count)] for n in SIZES} if peer else {}
     with serve(settings, os.path.join(folder, "plain"), state, model) as plain, \
             serve(settings, os.path.join(folder, "quick"), state, small, *QUICK) as quick:
         for _ in range(runs):
@@ -283,7 +283,7 @@ def measure_rank(settings, events, train, model, folder, count, runs, precision,
                 times = time_calls(call, bodies[n])
                 seen.setdefault((n, "Python"), []).append((percentile(times, 0.5), percentile(times, 0.99)))
                 if n in wires:
-                    times = time_calls(rival, wires[n])
+                    times = time_calls(peer, wires[n])
                     seen.setdefault((n, "beside"), []).append((percentile(times, 0.5), percentile(times, 0.99)))
         with open(f"/proc/{quick.child.process.pid}/status", encoding="ascii") as f:
             rss = next(int(t.split()[1]) for t in f if t.startswith("VmHWM"))

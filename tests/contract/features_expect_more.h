@@ -51,6 +51,8 @@ static const char plan_more[] =
     "  - {name: others, kind: cooccur, of: seen, users: raters, last: 3}\n"
     "  - {name: likes, kind: match, of: seen, fields: [genres, brand], within: 200s,\n"
     "     columns: [hits, count, age, daily, share, most]}\n"
+    "  - {name: counts, kind: match, of: seen, fields: [genres, brand], within: 200s,\n"
+    "     columns: [most, hits, weight]}\n"
     "  - {name: years, kind: habit, of: seen, source: item.year, prior: 1992, prior_weight: 2}\n"
     "  - {name: years_log, kind: habit, of: seen, source: item.year, scale: log, prior_weight: 0}\n"
     "  - {name: beside, kind: relative, source: candidate.score or item.year}\n"

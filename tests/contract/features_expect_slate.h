@@ -122,13 +122,14 @@ static double x_likes(const struct oracle *o, int row, const char *arg) {
         if (shared > 0 && isnan(age))
             age = log_seconds(o, (double)last[i]->e->event_time_us);
     }
-    return strcmp(how, "hits") == 0    ? hits
-           : strcmp(how, "count") == 0 ? count
-           : strcmp(how, "most") == 0  ? most
-           : strcmp(how, "daily") == 0 ? count / fmax(oldest_s / 86400, 1)
-           : kept == 0                 ? (double)NAN
-           : strcmp(how, "age") == 0   ? age
-                                       : (double)count / kept;
+    return strcmp(how, "hits") == 0     ? hits
+           : strcmp(how, "count") == 0  ? count
+           : strcmp(how, "most") == 0   ? most
+           : strcmp(how, "daily") == 0  ? count / fmax(oldest_s / 86400, 1)
+           : kept == 0                  ? (double)NAN
+           : strcmp(how, "age") == 0    ? age
+           : strcmp(how, "weight") == 0 ? (double)hits / (n_mine * kept)
+                                        : (double)count / kept;
 }
 
 /* arg: column, weight of the prior, "log" */
@@ -344,6 +345,12 @@ static double x_bm25(const struct oracle *o, int row, const char *arg) {
         {"likes.genres.daily", x_likes, "genres daily"},                                           \
         {"likes.genres.share", x_likes, "genres share"},                                           \
         {"likes.genres.most", x_likes, "genres most"},                                             \
+        {"counts.genres.most", x_likes, "genres most"},                                            \
+        {"counts.genres.hits", x_likes, "genres hits"},                                            \
+        {"counts.genres.weight", x_likes, "genres weight"},                                        \
+        {"counts.brand.most", x_likes, "brand most"},                                              \
+        {"counts.brand.hits", x_likes, "brand hits"},                                              \
+        {"counts.brand.weight", x_likes, "brand weight"},                                          \
         {"likes.brand.most", x_likes, "brand most"}, {"years.mean", x_habit, "mean"},              \
         {"years.diff", x_habit, "diff"}, {"years.lean", x_habit, "lean"},                          \
         {"years_log.mean", x_habit, "mean log"}, {"years_log.diff", x_habit, "diff log"},          \

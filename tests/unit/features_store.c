@@ -3,6 +3,7 @@
 #include "base/heap.h"
 #include "base/rng.h"
 #include "features/codec.h"
+#include "features/forms.h"
 #include "features/record.h"
 #include "features/slab.h"
 #include "features/store.h"
@@ -296,6 +297,22 @@ static void skips_as_it_reads(const struct buf *b, size_t n_times, size_t n_numb
     CU_ASSERT_EQUAL(apart, 0);
 }
 
+/* A list of ids is gone by when it is as long as one may be, and no longer. */
+static void test_ids_have_a_length(void) {
+    enum { MOST = FEAT_IDS_MAX * FEAT_KEY_BYTES_MAX };
+    for (uint64_t bytes = MOST - 1; bytes <= MOST + 1; bytes++) {
+        struct buf b = {0};
+        buf_add_varint(&b, bytes);
+        for (uint64_t i = 0; i < bytes; i++)
+            buf_add_byte(&b, 0);
+        struct cursor c = cursor_of(b.p, b.n);
+        feat_form_skip(FEAT_AS_IDS, &c);
+        CU_ASSERT_EQUAL(c.bad, bytes > MOST);
+        CU_ASSERT(c.bad || c.p == c.end);
+        buf_deinit(&b);
+    }
+}
+
 static void test_codecs(void) {
     static const int64_t times[] = {0,
                                     1,
@@ -346,4 +363,5 @@ static void test_codecs(void) {
 
 SUITE("features_store", TEST(test_slab_runs_do_not_overlap), TEST(test_slab_stays_dense),
       TEST(test_store_against_an_array), TEST(test_store_tells_near_keys_apart), TEST(test_budget),
-      TEST(test_ttl), TEST(test_ttl_counts_from_the_first_batch), TEST(test_codecs))
+      TEST(test_ttl), TEST(test_ttl_counts_from_the_first_batch), TEST(test_codecs),
+      TEST(test_ids_have_a_length))
